@@ -9,8 +9,8 @@ import logging
 import re
 import signal
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import ray
@@ -56,21 +56,25 @@ async def connected(place: RayPlace) -> AsyncIterator[None]:
     await _reach(place.address)
     own: dict[str, Any] = {"num_cpus": place.own_cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     wanted: dict[str, Any] = {"address": place.address} if place.address else {"address": "local", **own}
-    with boundary(ClusterError, f"connecting to Ray at {place.address or 'this machine'}"):
+    with boundary(ClusterError, f"connecting to Ray at {place.address or 'this machine'}"), _own_signals():
         # Not in a thread: the kernel ends a Ray of our own with the thread that started it. Nothing else is done here yet.
         ray.init(**wanted, namespace=place.namespace, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
-    _take_signals_back()
     try:
         yield
     finally:
         await asyncio.to_thread(ray.shutdown)
 
 
-def _take_signals_back() -> None:
-    """Ray installs handlers of its own below Python's, with which a program dies in the middle of its work."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.getsignal(number))
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What signals do is after the block what it was before: Ray has SIGTERM end a program in the middle of its work."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if ours else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
             signal.siginterrupt(number, False)
 
 

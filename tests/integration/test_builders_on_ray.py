@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.cli.stopping import STOPPED
 from envfarm.settings import read
 from envfarm.testing.git_repository import Repository
 from envfarm.wiring import Farm
@@ -90,6 +91,21 @@ async def test_a_builder_that_dies_is_started_again_and_judges_nothing(homes: tu
     assert seen.nop == (0.0,)
 
 
+async def test_who_stops_it_leaves_no_builder_and_no_box(homes: tuple[Path, Path]) -> None:
+    home, node = homes
+    await add_task(home)
+    command = ("tasks", "validate", NAME, "--on", "ray", "--repeats", "5", "--no-attacks")
+    async with ray_head(ENVFARM_HOME=str(node)) as (address, head), program(home, *command, "--address", address) as process:
+        while not boxes(node):
+            assert process.poll() is None, lines(process)
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 60) == STOPPED
+        assert not boxes(node)
+        while any(is_builder(pid) for pid in in_session(head.pid)):  # noqa: ASYNC110 - Ray tells nobody
+            await asyncio.sleep(0.1)
+
+
 def test_an_address_where_no_ray_listens(homes: tuple[Path, Path], tmp_path: Path) -> None:
     sources = tmp_path / "sources.toml"
     sources.write_text(TOML.format(Repository.make(tmp_path / "empty").path))
@@ -103,3 +119,8 @@ def is_builder(pid: int) -> bool:
         return "RayBuilder" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
+
+
+def boxes(node: Path) -> list[Path]:
+    place = node / "boxes"
+    return list(place.iterdir()) if place.exists() else []
