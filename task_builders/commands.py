@@ -19,6 +19,7 @@ from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
 from envfarm.core.validation import ValidationReport
+from envfarm.core.why import counted
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
@@ -28,13 +29,14 @@ from task_builders import report as reports
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination, fingerprint, read_lists, to_lines
 from task_builders.concurrency import all_of
+from task_builders.intake import Intake
 from task_builders.journal import Journal
 from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, Pipeline, Stages
 from task_builders.sources.package_index import index_url
 from task_builders.sources.source_models import COMMIT_CHOICES, Commits, GitSource, NewestCommits, ReleasesSource, Source
-from task_builders.stages import MintingStages, Reach, named_source
-from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
+from task_builders.stages import Reach, named_source
+from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter, TaskWriter
 
 SANDBOXES = ("local", "docker")
 NAMED_MAX = 10
@@ -170,14 +172,11 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
     async with (
         Farm(settings) as farm,
         httpx.AsyncClient() as http,
-        _stages(farm, options, rules, options["known"]) as (stages, working, parallel),
+        _stages(farm, options, rules, options["known"], _writer(settings, http, options)) as (stages, intake, parallel),
     ):
-        if options["writer"]:
-            key, model, tokens = settings.openai_api_key, options["writer_model"], options["writer_tokens"]
-            stages.writer = ChatWriter(http, options["writer"], model, api_key=key, tokens=tokens)
         with Journal(path) as kept, build_display.watching(console.err) as watch:
             reach = Reach(
-                profile=stages.profile,
+                profile=intake.profile,
                 directory=settings.sources,
                 github_token=settings.github_token,
                 stackexchange_key=settings.stackexchange_key,
@@ -191,21 +190,28 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                 watch(event)
 
             again = frozenset(map(Gate, options["retry_gate"]))
-            pipeline = Pipeline(working, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
+            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
             named = [named_source(source, reach) for source in sources]
             return await pipeline.run(named, parallel=parallel, limit=options["limit"])
 
 
+def _writer(settings: Settings, http: httpx.AsyncClient, options: Mapping[str, Any]) -> ChatWriter | None:
+    if not options["writer"]:
+        return None
+    return ChatWriter(http, options["writer"], options["writer_model"], api_key=settings.openai_api_key, tokens=options["writer_tokens"])
+
+
 @asynccontextmanager
 async def _stages(
-    farm: Farm, options: Mapping[str, Any], rules: Rules, known: Decontamination
-) -> AsyncIterator[tuple[MintingStages, Stages, int]]:
-    """The stages of this process; those that work, which may be on Ray; and for how many candidates at once."""
-    boxes = options["parallel"] or farm.settings.parallel
-    stages = await workbench.stages(farm, options["sandbox"], boxes=boxes, rules=rules, decontamination=known)
+    farm: Farm, options: Mapping[str, Any], rules: Rules, known: Decontamination, writer: TaskWriter | None = None
+) -> AsyncIterator[tuple[Stages, Intake, int]]:
+    """The stages, which may be on Ray; what they begin with, here; and for how many candidates at once they are good."""
     if not options["where"]:
+        boxes = options["parallel"] or farm.settings.parallel
+        stages = await workbench.stages(farm, options["sandbox"], boxes=boxes, rules=rules, decontamination=known)
+        stages.writer = writer
         # One candidate more than half the boxes: while one is set up, another is checked.
-        yield stages, stages, boxes // 2 + 1
+        yield stages, stages.intake, boxes // 2 + 1
         return
     try:
         from envfarm.controller.ray_pool import RayPlace  # noqa: PLC0415 - of the extra `ray`
@@ -215,9 +221,12 @@ async def _stages(
         raise UsageError(f"builders on Ray need {e.name}", hint="pip install 'envfarm[ray]'") from e
     order = Order(sandbox=options["sandbox"], rules=rules, boxes=options["parallel"])
     place = RayPlace(address=options["address"], own_cpus=len(workbench.machine_cores()))
-    async with on_ray(stages, place, order, AttemptLedger(workbench.tries_path(farm.settings)).append) as builders:
-        console.say(f"{builders.nodes} builders on Ray, {builders.parallel} candidates at once")
-        yield stages, builders, builders.parallel
+    intake, keep_attempt = workbench.intake(farm, known), AttemptLedger(workbench.tries_path(farm.settings)).append
+    async with on_ray(intake, farm.blobs, place, order, keep_attempt) as builders:
+        for error in builders.unable:
+            console.say(f"not built {error}")
+        console.say(f"{counted(builders.nodes, 'builder')} on Ray, {counted(builders.parallel, 'candidate')} at once")
+        yield builders, intake, builders.parallel
 
 
 def journal_path(settings: Settings, sources: Path, sandbox: str) -> Path:
@@ -281,13 +290,13 @@ def validate(tasks: tuple[str, ...], repeats: int, *, attacks: bool, decontamina
 async def _validate(names: Sequence[str], options: Mapping[str, Any], rules: Rules, known: Decontamination) -> bool:
     async with Farm(read()) as farm:
         rows = [await farm.catalogue.find(name) for name in names]
-        async with _stages(farm, options, rules, known) as (_, working, parallel):
+        async with _stages(farm, options, rules, known) as (stages, _, parallel):
             places = asyncio.Semaphore(parallel if options["where"] else 1)
 
             async def checked(row: TaskRow) -> bool:
                 async with places:
                     task = await farm.catalogue.get(row.digest)
-                    seen = await working.check(task, partial(_tell, task.name))
+                    seen = await stages.check(task, partial(_tell, task.name))
                     await keep(farm.catalogue, task.name, seen)
                     return not seen.failed
 

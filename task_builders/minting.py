@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
@@ -75,7 +74,6 @@ class Tools:
     preparer: Preparer
     boxes: asyncio.Semaphore
     cores: tuple[int, ...]
-    mirrors: Path
     now: Callable[[], datetime]
 
 

@@ -84,6 +84,14 @@ class RayBuilder:
         """How many it has at once."""
         return self._boxes
 
+    async def ready(self) -> Answer:
+        """With the error, where its node cannot build."""
+
+        async def nothing(_: MintingStages, __: Stage) -> Answer:
+            return Answer()
+
+        return await self._answer(nothing, lambda _: None)
+
     async def mint(self, record: Record, candidate: Drafted, repository: Bundle | None) -> Told:
         """See `pipeline.Stages`. With the candidate's repository, if it has one."""
 
@@ -156,11 +164,11 @@ class RayBuilder:
             return self._stages
 
     async def _bring(self, repository: Bundle, stages: MintingStages, stage: Stage) -> None:
-        mirrors = stages.tools.mirrors
+        mirrors = stages.intake.mirrors
         async with self._changing:
             found = await asyncio.to_thread(bundle.find, repository.of, mirrors)
             if found is None:
                 stage("repository")
                 content = await repository.content[0]
                 found = await asyncio.to_thread(bundle.unpack, repository.of, content, mirrors)
-            stages.has_repository(repository.of.address, found)
+            stages.intake.has_repository(repository.of.address, found)

@@ -6,7 +6,7 @@ are, as long as there is room. A builder that dies is nobody's fault: what it ha
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +17,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from envfarm.controller.ray_pool import RayPlace, connected
 from envfarm.core.candidate import Candidate, Rejection
-from envfarm.core.errors import ClusterError, boundary
+from envfarm.core.errors import ClusterError, EnvfarmError, boundary
+from envfarm.core.protocols import BlobStore
 from envfarm.core.question import Question
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
+from task_builders.candidates.decontamination import Decontamination
 from task_builders.environment_attempts import Attempt
-from task_builders.pipeline import Drafted, Minted, Record, Refused, Stage
+from task_builders.intake import Intake
+from task_builders.pipeline import FAULTS_OF_ALL, Drafted, Minted, Record, Refused, Stage
 from task_builders.ray_builder import Answer, Bundle, Order, RayBuilder
 from task_builders.sources import bundle
-from task_builders.stages import MintingStages
 
 log = logging.getLogger(__name__)
 CPUS = 1
@@ -40,17 +42,29 @@ CLOSE_S = 20.0
 class _Builder:
     actor: Any
     room: int
-    """Candidates at once: one more than half the boxes, as in a build on one machine."""
+    """Candidates at once: one more than half the boxes, as in a build on one machine. None where the node cannot build."""
     at_work: int = 0
+    faults: int = 0
+    """In a row, that were no candidate's."""
     repositories: set[str] = field(default_factory=set)
 
 
 class RayStages:
     """See `pipeline.Stages`. Inside `on_ray`."""
 
-    def __init__(self, local: MintingStages, builders: list[_Builder], keep_attempt: Callable[[Attempt], None]) -> None:
-        self._local = local
+    def __init__(
+        self,
+        intake: Intake,
+        blobs: BlobStore,
+        builders: list[_Builder],
+        unable: Sequence[EnvfarmError],
+        keep_attempt: Callable[[Attempt], None],
+    ) -> None:
+        self._intake = intake
+        self._blobs = blobs
         self._builders = builders
+        self.unable = unable
+        """Why other nodes cannot build."""
         self._keep_attempt = keep_attempt
         self._bundles: dict[str, Bundle] = {}
         self._bundling = asyncio.Lock()
@@ -67,7 +81,7 @@ class RayStages:
 
     def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
-        return self._local.screen(record)
+        return self._intake.screen(record)
 
     async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`. Raises `ClusterError` where no builder is left, or two died at this candidate."""
@@ -77,9 +91,9 @@ class RayStages:
             where, lambda actor: actor.mint.options(num_returns="streaming").remote(record, candidate, repository), stage
         )
         if answer.checkout is not None:
-            await self._local.tools.blobs.put(answer.checkout)
+            await self._blobs.put(answer.checkout)
         match answer.result:
-            case Minted() as minted if isinstance(record, Question) and (repeated := await self._local.repeated(record, minted.task)):
+            case Minted() as minted if isinstance(record, Question) and (repeated := await self._intake.repeated(record, minted.task)):
                 return Refused(rejection=repeated, reached="set up", cost=minted.report.cost)
             case Minted() | Refused() as result:
                 return result
@@ -87,7 +101,7 @@ class RayStages:
 
     async def check(self, task: Task, stage: Stage) -> ValidationReport:
         """See `pipeline.Stages`. Raises as `mint`."""
-        checkout = await self._local.tools.blobs.get(task.checkout) if task.checkout else None
+        checkout = await self._blobs.get(task.checkout) if task.checkout else None
         answer = await self._asked(task.name, lambda actor: actor.check.options(num_returns="streaming").remote(task, checkout), stage)
         if isinstance(answer.result, ValidationReport):
             return answer.result
@@ -114,6 +128,7 @@ class RayStages:
             else:
                 for attempt in answer.attempts:
                     await asyncio.to_thread(self._keep_attempt, attempt)
+                builder.faults = builder.faults + 1 if isinstance(answer.error, FAULTS_OF_ALL) else 0
                 if answer.error is not None:
                     raise answer.error
                 return answer
@@ -122,16 +137,21 @@ class RayStages:
         raise AssertionError("the last builder returns or raises")
 
     def _chosen(self, where: str) -> _Builder:
-        """The one with the most room: of those that know the repository, or else of all. Raises `ClusterError` if none is left."""
+        """The one with the most room: of those that know the repository, or else of all. Raises `ClusterError` if none is left.
+
+        One that failed last is asked where no other one has room: it may be its node's fault.
+        """
         if not self._builders:
             raise ClusterError("no builder is left: their nodes are gone", hint="look at `ray status`; run again to go on")
-        return max(self._builders, key=lambda each: (each.at_work < each.room, where in each.repositories, each.room - each.at_work))
+        return max(
+            self._builders, key=lambda each: (each.at_work < each.room, -each.faults, where in each.repositories, each.room - each.at_work)
+        )
 
     async def _bundle(self, address: str) -> Bundle:
         """Made once for each repository and build; builders fetch it from one another by Ray."""
         async with self._bundling:
             if address not in self._bundles:
-                repository = await self._local.repository(address)
+                repository = await self._intake.repository(address)
                 of = await asyncio.to_thread(bundle.state_of, repository, address)
                 content = await asyncio.to_thread(bundle.bundle, repository)
                 with boundary(ClusterError, "giving a repository to Ray"):
@@ -150,21 +170,27 @@ async def _last(stream: Any, stage: Stage) -> Answer:
 
 
 @asynccontextmanager
-async def on_ray(local: MintingStages, place: RayPlace, order: Order, keep_attempt: Callable[[Attempt], None]) -> AsyncIterator[RayStages]:
-    """A builder on every node of a cluster that has CPUs, until the block ends. Raises `ClusterError`."""
+async def on_ray(
+    intake: Intake, blobs: BlobStore, place: RayPlace, order: Order, keep_attempt: Callable[[Attempt], None]
+) -> AsyncIterator[RayStages]:
+    """A builder on every node of a cluster that has CPUs and can build, until the block ends.
+
+    Raises `ClusterError`, and what a node lacks if all lack something.
+    """
     async with connected(place):
         with boundary(ClusterError, "starting builders on Ray"):
-            builders = await asyncio.to_thread(_started, order, local)
-            rooms = await asyncio.gather(*(builder.actor.boxes.remote() for builder in builders))
-        for builder, boxes in zip(builders, rooms, strict=True):
-            builder.room = boxes // 2 + 1
+            builders = await asyncio.to_thread(_started, order, intake.decontamination)
         try:
-            yield RayStages(local, list(builders), keep_attempt)
+            unable = await _opened(builders)
+            able = [builder for builder in builders if builder.room]
+            if not able:
+                raise unable[0]
+            yield RayStages(intake, blobs, able, unable, keep_attempt)
         finally:
             await asyncio.gather(*(_closed(builder) for builder in builders))
 
 
-def _started(order: Order, local: MintingStages) -> list[_Builder]:
+def _started(order: Order, decontamination: Decontamination) -> list[_Builder]:
     known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     nodes = [node["NodeID"] for node in known if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
@@ -173,11 +199,21 @@ def _started(order: Order, local: MintingStages) -> list[_Builder]:
     actors = ray.remote(**options)(RayBuilder)
     return [
         _Builder(
-            actors.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(order, local.decontamination),
-            room=1,
+            actors.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(order, decontamination),
+            room=0,
         )
         for node in nodes
     ]
+
+
+async def _opened(builders: Sequence[_Builder]) -> Sequence[EnvfarmError]:
+    """Give room to those whose nodes can build. Why the others cannot."""
+    with boundary(ClusterError, "opening builders on Ray"):
+        boxes: list[int] = await asyncio.gather(*(builder.actor.boxes.remote() for builder in builders))
+        answers: list[Answer] = await asyncio.gather(*(builder.actor.ready.remote() for builder in builders))
+    for builder, many, answer in zip(builders, boxes, answers, strict=True):
+        builder.room = 0 if answer.error is not None else many // 2 + 1
+    return [answer.error for answer in answers if answer.error is not None]
 
 
 async def _closed(builder: _Builder) -> None:

@@ -5,31 +5,24 @@ It joins rooms and decides nothing: what a candidate is, how it is set up and wh
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import TaskError
-from envfarm.core.ids import Digest
 from envfarm.core.question import Question
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
 from task_builders import machine_faults
-from task_builders.candidates.decontamination import Decontamination
-from task_builders.candidates.dedup import Duplicates
-from task_builders.candidates.make import make
+from task_builders.intake import Intake
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules, Tools
 from task_builders.pipeline import Drafted, Minted, NamedSource, Record, Refused, Stage
-from task_builders.questions.alike import AlikeQuestions
-from task_builders.questions.screening import NotUnderstood, judge
+from task_builders.questions.screening import NotUnderstood
 from task_builders.questions.understanding import Understood
 from task_builders.revalidation import revalidate
 from task_builders.sources import git_history, releases, stackexchange_api
-from task_builders.sources.clone import open_repository, silent
-from task_builders.sources.git import GitRepository
 from task_builders.sources.patience import Patience
 from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import (
@@ -41,50 +34,28 @@ from task_builders.sources.source_models import (
     StackexchangeDumpSource,
 )
 from task_builders.sources.stackexchange_client import ApiAccess
-from task_builders.terminal.earlier import EarlierTasks
 from task_builders.terminal.minting import QuestionMint
 from task_builders.validation.bench import Bench
 from task_builders.writing import minting as writing
 from task_builders.writing.writer import TaskWriter
 
-SCREENED = GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted")
-UNIQUE = GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build")
-"""What `MintingStages.screen` has shown of whatever comes to be minted, beside what it was compared with."""
 TO_WRITE = frozenset({Gate.CANDIDATE, Gate.SETUP})
 """The gates at which a writer is asked about a question that is rejected."""
 
 
 @dataclass
 class MintingStages:
-    """See `pipeline.Stages`. One for each build: it remembers what it has seen, to find duplicates."""
+    """See `pipeline.Stages`. One for each build."""
 
     tools: Tools
-    profile: LanguageProfile
-    decontamination: Decontamination
-    earlier: EarlierTasks
-    rules: Rules = field(default_factory=Rules)
+    intake: Intake
+    rules: Rules
     writer: TaskWriter | None = None
     """Is asked about questions of which the rules make no task."""
-    _duplicates: Duplicates = field(default_factory=Duplicates)
-    _alike: AlikeQuestions = field(default_factory=AlikeQuestions)
-    _alike_to_write: AlikeQuestions = field(default_factory=AlikeQuestions)
-    """Apart, so that questions for the writer make no other one a duplicate."""
-    _questions: set[Digest] = field(default_factory=set)
-    """Those of this build. Which of them repeat each other is decided before anything runs."""
-    _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
     def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
-        if isinstance(record, Question):
-            self._questions.add(record.digest)
-            found = judge(record)
-            if isinstance(found, Understood):
-                return self._alike.check(record, found) or found
-            return found if self.writer is None else self._alike_to_write.check(record, None) or NotUnderstood(found)
-        candidate = make(record, self.profile)
-        if isinstance(candidate, Rejection):
-            return candidate
-        return self.decontamination.check(candidate) or self._duplicates.check(candidate) or candidate
+        return self.intake.screen(record, writes=self.writer is not None)
 
     async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`."""
@@ -92,8 +63,8 @@ class MintingStages:
             return await self._mint_question(record, candidate, stage)
         if isinstance(record, Question) or isinstance(candidate, Understood | NotUnderstood):
             raise TaskError(f"{record.url}: a question and its understanding come together")
-        await asyncio.to_thread(machine_faults.check, self.tools.mirrors.parent)
-        repository = await self.repository(candidate.repository)
+        await asyncio.to_thread(machine_faults.check, self.intake.mirrors.parent)
+        repository = await self.intake.repository(candidate.repository)
         prepared = await self.tools.preparer.prepare(candidate, repository, stage)
         if isinstance(prepared, Rejection):
             return Refused(rejection=prepared, reached="candidate")
@@ -111,20 +82,17 @@ class MintingStages:
             sealed=prepared.sealed,
             built=prepared.cost,
             screened=(
-                SCREENED,
-                GateResult(gate=Gate.DECONTAMINATION, passed=True, detail=self.decontamination.compared),
-                UNIQUE,
+                *self.intake.passed,
                 GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {prepared.attempts}"),
             ),
         )
-        return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
+        return await Mint(material, bench, self.rules, self.intake.profile.is_test, self.tools.now, stage).run()
 
     async def _mint_question(self, question: Question, candidate: Understood | NotUnderstood, stage: Stage) -> Minted | Refused:
         """By the rules; if they make no task of it, by the writer, if there is one."""
-        earlier = partial(self.earlier.like, besides=self._questions)
 
         def of(understood: Understood, **more: Any) -> QuestionMint:
-            return QuestionMint(question, understood, self.tools, self.rules, self.decontamination, earlier, stage, **more)
+            return QuestionMint(question, understood, self.tools, self.rules, self.intake.decontamination, self.intake.like, stage, **more)
 
         result: Minted | Refused
         if isinstance(candidate, Understood):
@@ -138,24 +106,7 @@ class MintingStages:
 
     async def check(self, task: Task, stage: Stage) -> ValidationReport:
         """See `pipeline.Stages`."""
-        return await revalidate(task, self.tools, self.rules, known=self.decontamination, progress=stage)
-
-    async def repository(self, address: str) -> GitRepository:
-        """Opened once for each build: a mirror is not fetched anew for every candidate of it."""
-        if address not in self._repositories:
-            self._repositories[address] = await asyncio.to_thread(open_repository, address, self.tools.mirrors, silent)
-        return self._repositories[address]
-
-    def has_repository(self, address: str, repository: GitRepository) -> None:
-        """Have it in place of what the address leads to."""
-        self._repositories[address] = repository
-
-    async def repeated(self, question: Question, task: Task) -> Rejection | None:
-        """The rejection of a question's task that the catalogue has already, from another build."""
-        first = await self.earlier.like(task, besides=self._questions)
-        if first is None:
-            return None
-        return Rejection.of(question, Gate.DUPLICATE, first.reason, first.row.name, evidence=first.evidence)
+        return await revalidate(task, self.tools, self.rules, known=self.intake.decontamination, progress=stage)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,20 @@ from task_builders.candidates.decontamination import Decontamination
 from task_builders.environment_attempts import Attempt
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
+from task_builders.intake import Intake
 from task_builders.languages.python.lock import UvResolver
 from task_builders.languages.python.profile import PythonProfile
 from task_builders.minting import Rules, Tools
 from task_builders.preparing import Preparer
 from task_builders.stages import MintingStages
 from task_builders.terminal.earlier import EarlierTasks
+
+
+def intake(farm: Farm, decontamination: Decontamination) -> Intake:
+    """What needs no sandbox."""
+    settings = farm.settings
+    profile = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))
+    return Intake(profile, decontamination, EarlierTasks(farm.catalogue), settings.sources / "mirrors")
 
 
 async def stages(
@@ -43,7 +51,7 @@ async def stages(
     await farm.collect_left_overs(sandbox)
     builder = await asyncio.to_thread(farm.builder, sandbox)
     found = await asyncio.to_thread(farm.toolchains.available)
-    profile = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))
+    taken_in = intake(farm, decontamination or Decontamination())
     workshop = Workshop(
         builder=builder,
         provider=provider,
@@ -56,13 +64,12 @@ async def stages(
     tools = Tools(
         provider=provider,
         blobs=farm.blobs,
-        preparer=Preparer(workshop=workshop, profile=profile, blobs=farm.blobs),
+        preparer=Preparer(workshop=workshop, profile=taken_in.profile, blobs=farm.blobs),
         boxes=asyncio.Semaphore(boxes),
         cores=machine_cores(),
-        mirrors=settings.sources / "mirrors",
         now=now,
     )
-    return MintingStages(tools, profile, decontamination or Decontamination(), EarlierTasks(farm.catalogue), rules)
+    return MintingStages(tools, taken_in, rules)
 
 
 def tries_path(settings: Settings) -> Path:

@@ -42,7 +42,7 @@ async def build(settings: Settings, faults: DieAt, words: list[str]) -> None:
     sources = Path(words[0])
     async with Farm(settings, faults=faults) as farm:
         stages = await workbench.stages(farm, "local", boxes=settings.parallel, rules=RULES)
-        reach = Reach(profile=stages.profile, directory=settings.sources, github_token="", index_url="", told=lambda _: None)
+        reach = Reach(profile=stages.intake.profile, directory=settings.sources, github_token="", index_url="", told=lambda _: None)
         with Journal(commands.journal_path(settings, sources, "local"), faults=faults) as journal:
             pipeline = Pipeline(stages, farm.catalogue, journal, provider="local")
             await pipeline.run([named_source(source, reach) for source in sources_file.read(sources)], parallel=2)

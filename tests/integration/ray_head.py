@@ -76,6 +76,21 @@ async def ray_head(**variables: str) -> AsyncIterator[tuple[str, subprocess.Pope
         pytest.fail(f"Ray did not start, {STARTS} times")
 
 
+@asynccontextmanager
+async def ray_node(address: str, **variables: str) -> AsyncIterator[None]:
+    """A further node of a `ray_head`'s, with other variables."""
+    process = begun(
+        str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--block", *SMALL[:2], SMALL[3], **variables
+    )
+    try:
+        assert await asyncio.to_thread(has_begun, process)
+        yield
+    finally:
+        await kill_session(process)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 def has_begun(process: subprocess.Popen[bytes]) -> bool:
     assert process.stdout is not None
     return any(b"Ray runtime started" in line for line in process.stdout)

@@ -18,7 +18,7 @@ from envfarm.wiring import Farm
 from tests.chaos.processes import in_session
 from tests.integration.program.conftest import NAME, add_task
 from tests.integration.program.process import PROGRAM, envfarm
-from tests.integration.ray_head import begun, kill_session, needed, ray_head
+from tests.integration.ray_head import begun, kill_session, needed, ray_head, ray_node
 from tests.integration.test_minting import repository as repository
 
 pytestmark = needed
@@ -52,14 +52,24 @@ def lines(process: subprocess.Popen[bytes]) -> str:
 
 
 @pytest.mark.network
-async def test_a_history_on_the_drivers_machine_becomes_a_task_there(homes: tuple[Path, Path], repository: Path, tmp_path: Path) -> None:
+async def test_a_history_on_the_drivers_machine_becomes_a_task_there_beside_a_node_that_cannot_build(
+    homes: tuple[Path, Path], repository: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     home, node = homes
     sources = tmp_path / "sources.toml"
     sources.write_text(TOML.format(repository))
     command = ("build", str(sources), "--on", "ray", "--repeats", "1", "--no-attacks")
-    async with ray_head(ENVFARM_HOME=str(node)) as (address, _), program(home, *command, "--address", address) as process:
+    async with (
+        ray_head(ENVFARM_HOME=str(node)) as (address, _),
+        ray_node(address, ENVFARM_HOME="/dev/null/home"),
+        program(home, *command, "--address", address) as process,
+    ):
         told = await asyncio.to_thread(lines, process)
         assert process.wait() == 0, told
+    said = capfd.readouterr().err
+    assert "not built on " in said
+    assert "/dev/null/home" in said
+    assert "1 builder on Ray" in said
     assert (node / "layers").is_dir()
     assert not (home / "layers").exists(), "the driver has built nothing"
     async with Farm(read().model_copy(update={"home": home})) as farm:

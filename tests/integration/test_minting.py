@@ -105,7 +105,7 @@ def home() -> Iterator[Path]:
 
 async def mint(farm: Farm, repository: Path) -> BuildResult:
     stages = await workbench.stages(farm, "local", boxes=2, rules=Rules(repeats=2))
-    reach = Reach(profile=stages.profile, directory=farm.settings.sources, github_token="", index_url="", told=print)
+    reach = Reach(profile=stages.intake.profile, directory=farm.settings.sources, github_token="", index_url="", told=print)
     source = GitSource(repository=str(repository), name="acme/rockets", commits=NewestCommits(newest=3))
     with Journal(farm.settings.sources / "journal.jsonl") as journal:
         pipeline = Pipeline(stages, farm.catalogue, journal, provider="local", watch=print)

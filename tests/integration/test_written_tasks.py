@@ -71,7 +71,7 @@ async def build(
 ) -> tuple[BuildResult, ChatServer]:
     """A build with its own journal; without a writer if there is no script."""
     stages = await workbench.stages(farm, "local", boxes=2, rules=Rules(repeats=2))
-    reach = Reach(profile=stages.profile, directory=farm.settings.sources, github_token="", index_url="", told=print)
+    reach = Reach(profile=stages.intake.profile, directory=farm.settings.sources, github_token="", index_url="", told=print)
     async with chat_server(script) as server, httpx.AsyncClient() as http:
         if script:
             retry = RetryPolicy(tries=2, first_wait_s=0, longest_wait_s=0)
