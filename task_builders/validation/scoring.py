@@ -14,8 +14,9 @@ from task_builders.validation.bench import Bench
 
 RETRY_S = (1.0, 10.0)
 """Waits before a grading is retried: one box that fails to start must not cost minutes of work on a candidate."""
-SLOWER, MORE_S = 10.0, 60.0
-"""What may never end gets so many times as long as the solution takes, and so much more."""
+SLOWER, MORE_S = 2.0, 10.0
+"""Code that hung once gets so many times as long as the solution's slowest run took, and so much more: it hangs some eighty times, and a
+suite of half a minute would take hours."""
 
 
 class Score(Frozen):
