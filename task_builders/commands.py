@@ -96,6 +96,13 @@ on_option = click.option(
     help="Retry what earlier builds rejected at this gate, for example after an upgrade. Repeatable.",
 )
 @attacks_option
+@click.option(
+    "--box-hours",
+    type=click.FloatRange(0, min_open=True),
+    default=Rules().box_hours,
+    show_default=True,
+    help="Reject a candidate whose gates would take more than so many hours of one box.",
+)
 @decontaminate_option
 @click.option(
     "--writer",
@@ -168,7 +175,7 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
 
 
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
-    rules = Rules(repeats=options["repeats"], attacks=options["attacks"])
+    rules = Rules(repeats=options["repeats"], attacks=options["attacks"], box_hours=options["box_hours"])
     async with (
         Farm(settings) as farm,
         httpx.AsyncClient() as http,

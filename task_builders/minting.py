@@ -24,12 +24,14 @@ from task_builders.preparing import Preparer
 from task_builders.specs import make
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles
-from task_builders.validation import agent_box, canary_gate, flakes, gold, measure, states, sufficiency
+from task_builders.validation import agent_box, canary_gate, cost, flakes, gold, measure, states, sufficiency
+from task_builders.validation.attacks.library import LIBRARY
 from task_builders.validation.bench import Bench
 from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.language_tools import of_language
 from task_builders.validation.measure import Measured
+from task_builders.validation.variants import MUTANTS_MAX
 
 REASONS = {
     Gate.SUFFICIENCY: sufficiency.REASON,
@@ -47,10 +49,11 @@ REASONS = {
 
 DOES_NOT_APPLY = "the solution does not apply"
 NOTHING_LEFT = "no steady test is left that can be asked for"
+TOO_LONG = "its gates would take too long"
 FLAKE_ROUNDS = 2
 """How often flaky tests are left out of a plan and gold is judged anew; then every test counts."""
-OWN_REASONS = frozenset({DOES_NOT_APPLY, NOTHING_LEFT})
-"""Details that are reasons themselves."""
+OWN_REASONS = frozenset({DOES_NOT_APPLY, NOTHING_LEFT, TOO_LONG})
+"""Details that are, or begin with, reasons themselves."""
 
 
 class Material(Frozen):
@@ -83,6 +86,8 @@ class Rules(Frozen):
     repeats: int = 5
     attacks: bool = True
     mutants: bool = True
+    box_hours: float = 4.0
+    """Of one box: what a candidate's gates may take, as far as can be foreseen."""
 
 
 @dataclass
@@ -124,9 +129,8 @@ class Mint:
         first = await measure.first_round(self.bench, examination.task, left.change, is_test=self.is_test, progress=self.stage)
         if not first.verdict.fail_to_pass:
             return self._judged(examination, first)
-        failed = await self._sufficient(examination, first) or await first_failure(
-            [examination.check_ids, examination.check_licence, examination.check_leaks]
-        )
+        checks = [examination.check_ids, examination.check_licence, examination.check_leaks]
+        failed = await self._sufficient(examination, first) or self._too_long(first) or await first_failure(checks)
         if failed is not None:
             return failed
         measured = await measure.other_rounds(
@@ -148,6 +152,17 @@ class Mint:
         task = task.model_copy(update={"plan": replace(task.plan, commands=make.failing_last(task.plan.commands, failing))})
         examination.task = make.with_verifier_time(task, measured.slowest_s)
         return None
+
+    def _too_long(self, first: Measured) -> GateResult | None:
+        rules = self.rules
+        attacks, mutants = len(LIBRARY) if rules.attacks else 0, MUTANTS_MAX if rules.mutants else 0
+        hours = cost.of_gates(first.runs, repeats=rules.repeats, attacks=attacks, mutants=mutants) / 3600
+        if hours <= rules.box_hours:
+            return None
+        seconds = {run.state: f"{run.seconds:.0f} s{' (killed)' if run.timed_out else ''}" for run in first.runs}
+        told = ", ".join(f"{state} {took}" for state, took in seconds.items())
+        detail = f"{TOO_LONG}: about {hours:.1f} hours of a box, and {rules.box_hours:g} are allowed; {told}"
+        return GateResult(gate=Gate.STATES, passed=False, detail=detail, evidence={"box_hours": round(hours, 2), "seconds": seconds})
 
     def _judged(self, examination: Examination, measured: Measured) -> GateResult:
         examination.runs, examination.flakes = measured.runs, measured.verdict.ledger
@@ -242,11 +257,12 @@ class Mint:
         return await examination.check_gold()
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
-        reason = failed.detail if failed.detail in OWN_REASONS else REASONS.get(failed.gate, failed.gate.value)
+        own = failed.detail.partition(": ")[0]
+        reason = own if own in OWN_REASONS else REASONS.get(failed.gate, failed.gate.value)
         if failed.gate is Gate.STATES and reason not in OWN_REASONS:
             reason = states.reason(len(examination.runs) // len(states.ORDER))
         passed = {result.gate.value: result.detail for result in examination.results if result.passed}
         evidence = {**failed.evidence, "passed_before": passed}
         rejection = Rejection.of(self.material.candidate, failed.gate, reason, failed.detail, evidence=evidence, seconds=seconds)
-        cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
-        return Refused(rejection=rejection, reached="set up", cost=cost)
+        built = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
+        return Refused(rejection=rejection, reached="set up", cost=built)

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 
 from envfarm.core.image import BuildFacts
-from envfarm.core.validation import Cost
-from task_builders.validation.scoring import Score
+from envfarm.core.validation import Cost, StateRun
+from task_builders.validation import states
+from task_builders.validation.scoring import Score, limit_after_a_hang_s
+
+CANARY_RUNS = 2
+"""In which copies of tests are tried."""
 
 
 def of_builds(facts: Sequence[BuildFacts]) -> Cost:
@@ -17,6 +21,20 @@ def of_builds(facts: Sequence[BuildFacts]) -> Cost:
         checkout_bytes=last.checkout_bytes,
         layer_reused=all(f.layer_reused for f in facts),
     )
+
+
+def of_gates(first: Sequence[StateRun], *, repeats: int, attacks: int, mutants: int) -> float:
+    """About how many seconds of a box a candidate's gates take, given one run of each state.
+
+    Each attack is played twice. Code that hung once gets less from then on.
+    """
+    solved_s = max((run.seconds for run in first if run.state == states.WITH_FIX), default=0.0)
+    unsolved = [run for run in first if run.state == states.WITH_TESTS]
+    whole_s = max((run.seconds for run in unsolved), default=0.0)
+    unsolved_s = limit_after_a_hang_s(solved_s) if any(run.timed_out for run in unsolved) else whole_s
+    again = (repeats - 1) * (2 * solved_s + unsolved_s)  # the state before both is as fast as the solution
+    checked = (repeats + CANARY_RUNS) * solved_s + whole_s + (repeats - 1) * unsolved_s
+    return again + checked + 2 * attacks * unsolved_s + mutants * solved_s
 
 
 def with_checks(built: Cost, *, validate_s: float, gold: Sequence[Score]) -> Cost:

@@ -41,7 +41,12 @@ def within(task: Task, seconds: float) -> Task:
 
 def after_a_hang(task: Task, gold_s: float) -> Task:
     """The task for further runs of code that ran out of time once: what took far longer than the solution's `gold_s` will not end."""
-    return within(task, SLOWER * gold_s + MORE_S)
+    return within(task, limit_after_a_hang_s(gold_s))
+
+
+def limit_after_a_hang_s(gold_s: float) -> float:
+    """See `after_a_hang`."""
+    return SLOWER * gold_s + MORE_S
 
 
 async def grade_once(

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,12 +15,14 @@ from envfarm.core.validation import State
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
-from task_builders.validation import measure, nop, states
+from task_builders.minting import Mint, Rules
+from task_builders.validation import cost, measure, nop, states
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination
 from task_builders.validation.scoring import MORE_S, SLOWER, Score
 
 FULL_S = 600.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOLD_S = 2.0
 BRIEF_S = SLOWER * GOLD_S + MORE_S
 LABELS = f"{small_task.WORK_DIR}/shelf/labels.py"
@@ -95,3 +98,22 @@ async def test_attacks_on_code_that_hung_get_less(task: Task, *, hung: bool, mos
     examination = Examination(machine.bench, task, solution=GOLD, gold_scores=(gold,), nop_scores=(nothing,))
     await examination.check_attacks()
     assert max(max(limits) for limits in machine.limits_s.values()) == most_s
+
+
+async def test_what_the_gates_will_take_is_foreseen_of_one_run_of_each_state(task: Task) -> None:
+    quick, hung = [await measure.first_round(Machine(hangs=hangs).bench, task, GOLD) for hangs in (False, True)]
+    counts = {"repeats": 5, "attacks": 10, "mutants": 4}
+    assert cost.of_gates(quick.runs, **counts) == (4 * 3 + 7 + 5 + 20 + 4) * GOLD_S
+    assert cost.of_gates(hung.runs, **counts) == (4 * 2 + 7 + 4) * GOLD_S + FULL_S + (4 + 4 + 20) * BRIEF_S
+
+
+@pytest.mark.parametrize(("box_hours", "too_long"), [(4.0, False), (0.3, True)])
+async def test_what_would_take_too_long_is_refused_with_its_figures(task: Task, *, box_hours: float, too_long: bool) -> None:
+    machine = Machine()
+    first = await measure.first_round(machine.bench, task, GOLD)
+    mint = Mint(None, machine.bench, Rules(box_hours=box_hours), bool, lambda: NOW, print)  # type: ignore[arg-type]  # asks no candidate
+    refused = mint._too_long(first)
+    assert (refused is not None) is too_long
+    if refused is not None:
+        assert refused.detail.startswith("its gates would take too long: about 0.5 hours of a box, and 0.3 are allowed; ")
+        assert refused.detail.endswith("; base 2 s, base + tests 600 s (killed), base + tests + fix 2 s")
