@@ -29,8 +29,8 @@ ROUNDS = 2
 LEGIBLE_BITS = 20
 REHEARSALS = 4
 """How often the blind rounds of a grading are played at most, until no canary is wrong."""
-COPY_S = 0.5
-"""A run of copies gets so much more for each: a copy may never end."""
+SLOWER, MORE_S, COPY_S = 10.0, 60.0, 0.5
+"""A run of copies may take so many times as long as the suite, so much more, and so much for each: a copy may never end."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,23 @@ async def disguise(task: Task, tools: LanguageTools, inputs: CanaryInputs) -> tu
         at_fix, at_base = await tried()  # both: copies are named by their place among the alterations that are left
     made = draft.settled(at_fix, at_base)
     steady = await _steady(make.with_canaries(inputs.narrowed(task), made.canaries, made.templates), inputs)
-    bound = await rehearsed(make.with_canaries(task, binding(steady, plan.fail_to_pass), made.templates), inputs)
+    asked = binding(steady, plan.fail_to_pass)
+    task = await rehearsed(make.with_canaries(task, asked, await to_thread(_asked_for, asked, made.templates, tools)), inputs, tools)
+    bound = task.plan.canaries
     unaltered = {c.origin for c in bound if c.unaltered}
     counted = (
         f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} are kept",
         f"{len(unaltered)} of {len(plan.fail_to_pass) + len(plan.pass_to_pass)} expected tests have an unaltered copy",
     )
-    return make.with_canaries(task, bound, made.templates), (*made.notes, *counted)
+    return task, (*made.notes, *counted)
+
+
+def _asked_for(canaries: Sequence[Canary], templates: Mapping[str, bytes], tools: LanguageTools) -> dict[str, bytes]:
+    """The templates with only those copies that a canary asks for. One that misbehaves may take the memory of the rest, or end it."""
+    names: dict[str, set[str]] = {}
+    for one in canaries:
+        names.setdefault(one.template, set()).add(one.copy or one.id.rpartition("::")[2].partition("[")[0])
+    return {template: tools.only_copies(templates[template], kept) for template, kept in names.items()}
 
 
 async def _tried(task: Task, trial: CanarySet, change: Change, inputs: CanaryInputs) -> Mapping[str, str]:
@@ -89,7 +99,7 @@ def _bounded(task: Task, inputs: CanaryInputs) -> Task:
     """The task with a limit of time that suits its copies."""
     used = {f"canaries/{canary.template}" for canary in task.plan.canaries}
     copies = sum(text.count(b"def ") for path, text in task.tests.items() if path in used)
-    return scoring.within(task, scoring.SLOWER * inputs.suite_s + scoring.MORE_S + COPY_S * copies)
+    return scoring.within(task, SLOWER * inputs.suite_s + MORE_S + COPY_S * copies)
 
 
 async def _steady(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
@@ -106,8 +116,8 @@ async def _steady(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
     return tuple(canary for canary in task.plan.canaries if all(answered.get(canary, False) for answered in rounds))
 
 
-async def rehearsed(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
-    """The task's canaries that give the expected result as gradings draw them, of the whole task and of the narrowed one.
+async def rehearsed(task: Task, inputs: CanaryInputs, tools: LanguageTools) -> Task:
+    """The task with those canaries that give the expected result as gradings draw them, of the whole task and of the narrowed one.
 
     Tests may pass beside some modules only. A test goes with all of its cases: where a set's order numbers them, the one that fails has
     another id in each run. Without these the rounds are others, so they are played again. If they never come out clean, gold judges.
@@ -126,8 +136,8 @@ async def rehearsed(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
         tests = guesses.tests_of(task.plan.canaries)
         unsteady = {tests[canary.origin] for canary in found}
         left = binding([c for c in task.plan.canaries if tests[c.origin] not in unsteady], task.plan.fail_to_pass)
-        task = make.with_canaries(task, left, make.templates(task))
-    return task.plan.canaries
+        task = make.with_canaries(task, left, await to_thread(_asked_for, left, make.templates(task), tools))
+    return task
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:

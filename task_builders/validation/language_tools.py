@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from envfarm.core.plan import Canary
 from task_builders.languages.python import canaries as python_canaries
+from task_builders.languages.python import copies
 from task_builders.languages.python import mutants as python_variants
 from task_builders.languages.python import needs as python_needs
 from task_builders.languages.python.canaries import Draft
@@ -31,6 +32,8 @@ class LanguageTools:
     """(sealed files, base tree) → the modules that they import."""
     draft_canaries: DraftCanaries
     """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, tests that fail with the fix, base tree, seed) → canaries to try."""
+    only_copies: Callable[[bytes, Collection[str]], bytes]
+    """(template, names) → the template without its other copies."""
     rule_bits: Callable[[Sequence[Canary], Mapping[str, bytes], Collection[str]], float]
     """(canaries, templates, FAIL_TO_PASS) → how many bits a forger's rule that is fixed beforehand has to get right."""
 
@@ -94,6 +97,7 @@ PYTHON = LanguageTools(
     bound_names=python_needs.bound_names,
     libraries=_python_libraries,
     draft_canaries=_draft_python_canaries,
+    only_copies=copies.only,
     rule_bits=rule_bits,
     mutants=python_variants.mutants,
     equivalents=python_variants.equivalents,

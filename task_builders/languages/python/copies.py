@@ -17,6 +17,8 @@ from task_builders.languages.python.syntax import tree_of
 
 HITS = "_hits"
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
+HELD = "TOKEN_IN_A_NAME"
+"""In its place where a text is parsed."""
 WORDS = (
     "again basic both case direct extra first inner late long many mixed more nested "
     "other outer plain second short simple single small third twice wide"
@@ -80,6 +82,14 @@ def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]]
     return source.edited(edits)
 
 
+def only(template: bytes, names: Collection[str]) -> bytes:
+    """A module of copies without those that have other names: what nobody asks for is not run, since it may do anything."""
+    source = Source(template.replace(TOKEN.encode(), HELD.encode()))
+    functions = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    kept = {id(node) for node in functions if node.name.replace(HELD, TOKEN) in names}
+    return source.edited(_removals(source, kept)).replace(HELD.encode(), TOKEN.encode())
+
+
 def unexplained(source: Source, text: bytes) -> bytes:
     """The text, derived from this module, with pytest's assertion rewriting off.
 
@@ -121,15 +131,14 @@ def _rename(source: Source, node: TestFunction, name: str) -> Edit:
 
 def _rewritten(text: str, indent: int, body: Callable[[TestFunction], list[ast.stmt]]) -> str:
     """A function's text with another body."""
-    held = "TOKEN_IN_A_NAME"
-    text = text.replace("{token}", held)
+    text = text.replace(TOKEN, HELD)
     tree = tree_of(f"class _:\n{' ' * indent}{text}" if indent else text)
     top = tree.body[0]
     function = top.body[0] if isinstance(top, ast.ClassDef) else top
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         raise ValueError("the copy is not a function")  # noqa: TRY004 - the text's fault
     function.body = body(function)
-    said = ast.unparse(ast.fix_missing_locations(function)).replace(held, "{token}")
+    said = ast.unparse(ast.fix_missing_locations(function)).replace(HELD, TOKEN)
     return textwrap.indent(said, " " * indent).lstrip()
 
 

@@ -14,9 +14,10 @@ from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from task_builders import minting
+from task_builders.specs import make
 from task_builders.validation import canary_gate
 from task_builders.validation.bench import Bench
-from task_builders.validation.language_tools import of_language
+from task_builders.validation.language_tools import PYTHON, of_language
 
 A, B = small_task.FAIL_TO_PASS[0], small_task.FAIL_TO_PASS[-1]
 OLD = small_task.PASS_TO_PASS[0]
@@ -120,4 +121,9 @@ async def test_copies_that_fail_as_gradings_draw_them_are_left_out() -> None:
     task = plain.model_copy(update={"plan": replace(plain.plan, canaries=canaries), "tests": tests})
     bench = Bench(ScriptedProvider(answer=answer), ENVIRONMENT, MemoryBlobs(), asyncio.Semaphore())
     inputs = canary_gate.CanaryInputs(bench, Change(), {}, {}, narrowed=lambda same: same)
-    assert await canary_gate.rehearsed(task, inputs) == tuple(one for one in canaries if one.template != "needy")
+    tools = replace(PYTHON, only_copies=lambda template, names: template + " ".join(sorted(names)).encode())
+    left = await canary_gate.rehearsed(task, inputs, tools)
+    assert left.plan.canaries == tuple(one for one in canaries if one.template != "needy")
+    templates = make.templates(left)
+    assert templates.keys() == {one.template for one in left.plan.canaries}
+    assert all(templates[name].endswith(b"test_{token}") for name in NAMES if name != "needy")
