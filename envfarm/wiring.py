@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import secrets
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.scaffolds.layers import ScaffoldLayers
 from envfarm.scaffolds.registry import Scaffolds
 from envfarm.settings import Settings
+from envfarm.stores import whole_files
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.episodes import SqlEpisodes
@@ -145,7 +147,8 @@ class Farm:
                     options = kubernetes_options.load(self.settings.kubernetes)
                     with _extra("kubernetes", "kubernetes", "urllib3"):
                         from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - see above
-                    self._providers[name] = KubernetesProvider(options, self.blobs)
+                    key = whole_files.kept_first(self.settings.home / "pods.key", secrets.token_bytes(32))
+                    self._providers[name] = KubernetesProvider(options, self.blobs, key=key)
                 case _:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]

@@ -1,7 +1,6 @@
 """Settings → a service: the controller, the API and the host beside it over one farm. Called by `envfarm serve` alone."""
 
 import asyncio
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Quota
 from envfarm.gateway.doorway import Doorways
 from envfarm.settings import Settings
+from envfarm.stores import whole_files
 from envfarm.stores.access import SCOPES, TOKEN_PREFIX, SqlAccess
 from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.policy_versions import SqlPolicies
@@ -130,11 +130,4 @@ def _given_token(path: Path) -> str:
 
 
 def _kept_token(path: Path) -> str:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(fd, "w") as file:
-        file.write(TOKEN_PREFIX + secrets.token_urlsafe(32) + "\n")
-    return path.read_text().strip()
+    return whole_files.kept_first(path, f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}\n".encode()).decode().strip()

@@ -227,6 +227,18 @@ class SandboxProvider(Protocol):
 
 
 @runtime_checkable
+class Adopts(Protocol):
+    """Providers whose boxes outlive the process that made them."""
+
+    async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> Box | None:
+        """A box of the spec's episode that another process made, as it is; its holder, if it lives, is fenced by the spec's epoch.
+
+        None where it cannot be had, and where one of the commands `but` was begun in it; then it is removed. Raises `SandboxError`.
+        """
+        ...
+
+
+@runtime_checkable
 class Places(Protocol):
     """Providers whose boxes somebody else finds a place for, who does not say beforehand how many there are."""
 

@@ -5,11 +5,13 @@ In this package every box is created and closed through a meter.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 from envfarm.core.errors import EnvfarmError, SandboxError, boundary
+from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.observing import Observer
-from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.protocols import Adopts, Box, SandboxProvider
 from envfarm.core.sandbox import BoxStats, SandboxSpec
 from envfarm.core.usage import Bill, of_box
 
@@ -35,6 +37,13 @@ class BoxMeter:
             box = await provider.create(self._spec)
         self._observer.shift("boxes", 1, purpose=self._purpose)
         return box
+
+    async def adopt(self, provider: Adopts, box: BoxId, *, but: Sequence[ExecId]) -> Box | None:
+        """See `Adopts.adopt`. What the box has used before goes on this bill, too: nobody else can ask it."""
+        adopted = await provider.adopt(self._spec, box, but=but)
+        if adopted is not None:
+            self._observer.shift("boxes", 1, purpose=self._purpose)
+        return adopted
 
     async def close(self, box: Box) -> None:
         """Ask the box for its usage, remove it, and put it on the bill even if it did not answer. Raises what closing raises.

@@ -30,12 +30,25 @@ from envfarm.core.errors import (
     boundary,
 )
 from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment
 from envfarm.core.model_call import Conversation
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.program import Part
-from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, Remembers, SandboxProvider, TellsOutages, TrajectoryStore
+from envfarm.core.protocols import (
+    Adopts,
+    Box,
+    Clock,
+    Grader,
+    Player,
+    Policy,
+    Program,
+    Remembers,
+    SandboxProvider,
+    TellsOutages,
+    TrajectoryStore,
+)
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import Holder, SandboxSpec
 from envfarm.core.storable import encodable, storable
@@ -62,7 +75,7 @@ from envfarm.episodes.events import (
 )
 from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
-from envfarm.episodes.tools import Call, Tools, as_event
+from envfarm.episodes.tools import Call, Tools, as_event, commands_of, name_of
 from envfarm.grading.guesses import blind_rounds
 
 CLOSE_S = 60.0
@@ -182,8 +195,10 @@ class _Play:
             await self._close_box()
 
     async def _set_up(self) -> Event:
-        await self._open_box()
         earlier = self._job.earlier
+        if earlier is not None and await self._adopts_box_of(earlier):
+            return await self._resume(earlier.steps, f"{_why_again(earlier)}; its box lived and was adopted")
+        await self._open_box()
         if earlier is not None and isinstance(self._job.policy, Program):
             await self._begin(f"{_why_again(earlier)}; a program cannot be resumed from a record, so the episode started again")
             return Started()
@@ -196,11 +211,7 @@ class _Play:
             return Started()
         differs_at = await self._replay(past)
         if differs_at is None:
-            await self._begin(f"{why}; {counted(len(past), 'recorded step')} replayed and agreed", resumed=len(past))
-            for step in past:
-                call = self._conversation.shortened(step.call) if step.call else None
-                await self._append(step.model_copy(update={"call": call}))
-            return Resumed(past)
+            return await self._resume(past, f"{why}; {counted(len(past), 'recorded step')} replayed and agreed")
         # The box is not in the recorded state and cannot be brought there: none of the recorded steps can be kept.
         if self._job.fork is None and isinstance(self._job.policy, Remembers) and self._job.policy.remembers:
             raise StepsLost(f"{why}; the replay differed at step {differs_at}, and no later step fits: begin another episode")
@@ -210,6 +221,36 @@ class _Play:
         await self._open_box()
         await self._begin(f"{why}; the replay differed at step {differs_at}, so the episode started again")
         return Started()
+
+    async def _resume(self, past: tuple[Step, ...], because: str) -> Event:
+        await self._begin(because, resumed=len(past))
+        for step in past:
+            call = self._conversation.shortened(step.call) if step.call else None
+            await self._append(step.model_copy(update={"call": call}))
+        return Resumed(past) if past else Started()
+
+    async def _adopts_box_of(self, earlier: Trajectory) -> bool:
+        """Take over the box of an attempt that was interrupted, if it is as the record says: no action was begun behind the recorded ones.
+
+        Such an action's box is in a state that no record has. Where it does not work out, a replay in another box does.
+        """
+        provider, (made_by, _, box) = self._runner.provider, earlier.header.box.partition(":")
+        if not isinstance(provider, Adopts) or made_by != provider.name or earlier.end is not None:
+            return False
+        other = earlier.header.environment_digest != self._agents_environment.digest
+        if other or self._job.fork is not None or isinstance(self._job.policy, Program):
+            return False
+        self._meter = BoxMeter(self._sandbox_spec(), "agent", self._job.bill, self._runner.observer)
+        try:
+            with boundary(SandboxError, "adopting the box"):
+                self._box = await self._meter.adopt(provider, BoxId(box), but=commands_of(len(earlier.steps)))
+        except SandboxError as e:
+            log.info("box %s of %s is not adopted: %s", box, self._job.spec.episode_id, e)
+        if self._box is None:
+            self._meter = None
+            return False
+        self._tools = Tools(self._box, self._job.task.plan)
+        return True
 
     async def _open_box(self) -> None:
         self._runner.faults.reach("box create")
@@ -226,7 +267,7 @@ class _Play:
 
     def _sandbox_spec(self) -> SandboxSpec:
         limits = self._job.task.limits
-        environment = self._job.agents_environment or self._job.environment
+        environment = self._agents_environment
         holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice, since outages of the policy may take as long again
         return SandboxSpec.within(limits, environment, holder=holder)
 
@@ -239,7 +280,7 @@ class _Play:
     async def _begin(self, because: str, *, resumed: int = 0) -> None:
         header = Header(
             episode=self._job.spec,
-            environment_digest=(self._job.agents_environment or self._job.environment).digest,
+            environment_digest=self._agents_environment.digest,
             instruction=self._job.task.instruction,
             box=f"{self._runner.provider.name}:{self._the_box.box_id}",
             attempt=self._attempt,
@@ -351,7 +392,7 @@ class _Play:
         if self._tools is None:
             raise SandboxError("there is no box")
         with self._runner.observer.span("exec", tool=run.action.tool, step=run.index):
-            work = self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
+            work = self._tools.run(run.action, Call(name_of(run.index), run.timeout_s))
             return await self._in_time(f"the tool {run.action.tool}", run.timeout_s, work)
 
     async def _run_program(self, run: RunProgram) -> ProgramEnded:
@@ -489,6 +530,10 @@ class _Play:
         self._box = self._meter = self._tools = None
         if interrupted is not None:
             raise interrupted
+
+    @property
+    def _agents_environment(self) -> Environment:
+        return self._job.agents_environment or self._job.environment
 
     @property
     def _the_policy(self) -> Policy:

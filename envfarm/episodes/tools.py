@@ -78,6 +78,16 @@ class Call:
     timeout_s: float
 
 
+def name_of(index: int) -> str:
+    """The exec id of a step's action."""
+    return f"step-{index}"
+
+
+def commands_of(index: int) -> tuple[ExecId, ...]:
+    """The ids of all commands that a step's action may have run."""
+    return tuple(ExecId(f"{name_of(index)}{part}") for part in ("", ".look", ".read", ".write"))
+
+
 class Tools:
     """The tools on one box."""
 

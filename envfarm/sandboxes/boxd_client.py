@@ -87,6 +87,8 @@ class BoxdBox:
         self._sessions: dict[str, asyncio.Lock] = {}
         self._made_sessions: set[str] = set()
         self._quiesced = False
+        self.fenced = False
+        """Whether it said that the holder of a higher epoch has it."""
         self._closing: asyncio.Task[None] | None = None
         if access.gone is not None:
             access.gone.add_done_callback(lambda _: self._connections.cut())
@@ -117,6 +119,14 @@ class BoxdBox:
         except (ConnectionLost, NoRoom, ReplyTooLarge, TimeoutError):
             return False
         return True
+
+    async def has_begun(self, commands: Sequence[ExecId]) -> bool:
+        """Whether one of these commands was ever begun in it. As every request with an epoch, it fences holders of lower ones."""
+        for command in commands:
+            reply = await self._ask("GET", f"/v1/exec/{quote(command)}", b"", timeout_s=ANSWER_S, max_bytes=ARCHIVE_BYTES)
+            if reply.status != HTTPStatus.NOT_FOUND:
+                return reply.status == HTTPStatus.GONE or bool(self._checked(reply))
+        return False
 
     async def configure(self, config: dict[str, Any]) -> None:
         """Send a waiting boxd its config. If it has one already it came from here, as nobody else knows the token."""
@@ -363,6 +373,7 @@ class BoxdBox:
         said = _problem(reply)
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
         if said.get("error") == "fenced":
+            self.fenced = True
             raise BoxLost(f"{what} (epoch {said.get('epoch')} holds the box)")  # another holder has it, which nothing inside can cause
         if reply.status == HTTPStatus.INSUFFICIENT_STORAGE and self._access.disk_is_full():
             raise BoxLost(f"{what}: the disk of its host is full", hint="free some space on the host")

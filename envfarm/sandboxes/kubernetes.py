@@ -6,6 +6,7 @@ through the API server. So this process must reach pods: it runs in the cluster 
 
 import asyncio
 import hashlib
+import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -15,7 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
-from envfarm.core.ids import BoxId
+from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.sandboxes import kubernetes_pod, kubernetes_status, local_seccomp
@@ -27,6 +28,7 @@ from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
 from envfarm.sandboxes.kubernetes_lease import MakerLease, renewed_at
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.sandboxes.kubernetes_pod import AGENT, AREAS_READY, DOMAIN, PORT, Maker
+from envfarm.sandboxes.kubernetes_removal import PodRemoval
 from envfarm.sandboxes.kubernetes_walls import NetworkProof
 from envfarm.sandboxes.kubernetes_watch import PodWatch
 from envfarm.sandboxes.warm_pool import WarmPool
@@ -77,20 +79,21 @@ class KubernetesProvider:
 
     name = "kubernetes"
 
-    def __init__(self, options: KubernetesOptions, blobs: BlobStore) -> None:
-        """Raises `UsageError` if no cluster is configured."""
+    def __init__(self, options: KubernetesOptions, blobs: BlobStore, *, key: bytes | None = None) -> None:
+        """Providers with the same `key` can adopt each other's boxes. Raises `UsageError` if no cluster is configured."""
+        self._key = key or secrets.token_bytes(32)
         self._options = options
         self._blobs = blobs
         self._api = KubernetesApi(options)
         self._maker = Maker(options.farm, secrets.token_hex(6))
         self._lease = MakerLease(self._api, farm=options.farm, maker=self._maker.maker, lease_s=options.lease_s)
+        self._removal = PodRemoval(self._api, self._lease, options)
         self._watch = PodWatch(self._api, kubernetes_pod.selector(maker=self._maker.maker), changed=self._changed)
         self._proof = NetworkProof(self._api)
         self._room = ClusterRoom(options.creates_at_once)
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._made = 0
-        self._looked_for_all = False
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
         """For every box that belongs to somebody: in creation, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
@@ -114,6 +117,35 @@ class KubernetesProvider:
             except _Silent as e:
                 log.warning("pod %s, created ahead, cannot be used; creating another: %s", blank.box_id, e)
         return await self._claim(await self._blank(spec, for_now=True), spec, checkout)
+
+    async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> BoxdBox | None:
+        """See `Adopts.adopt`."""
+        await self._prepare()
+        if box in self._gone:  # it is this process's own, and about to be closed
+            return None
+        try:
+            pod = await self._api.ask("GET", self._api.path("pods", box), within_s=ANSWER_S)
+        except Refused as e:
+            if e.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        if not kubernetes_pod.is_adoptable(pod, spec, farm=self._options.farm, now=self._api.now()):
+            return None
+        self._gone[box] = asyncio.get_running_loop().create_future()
+        try:
+            await self._api.ask("PATCH", self._api.path("pods", box), kubernetes_pod.adoption(self._maker), within_s=ANSWER_S)
+            adopted = BoxdBox(box, self._access(box, spec, self._token(box), pod["status"]["podIP"]))
+            as_it_was = not await adopted.has_begun(but)
+            if as_it_was and (await adopted.health()).get("quiesced"):
+                await adopted.resume()
+        except BaseException:
+            await self._undo(box)
+            raise
+        if not as_it_was:
+            await self._undo(box)
+            return None
+        self._open[box] = adopted
+        return adopted
 
     @property
     def maker(self) -> str:
@@ -147,52 +179,28 @@ class KubernetesProvider:
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`. Returns when the API server has accepted the deletion; the kubelet kills within two seconds."""
         await self._prepare()
-        was_open = self._open.pop(box, None) is not None
+        was_open = self._open.pop(box, None)
         self._end(box, BoxLost("it was destroyed"))
         try:
-            await self._delete(box)
+            if was_open is None or not self._is_anothers(was_open):
+                await self._removal.delete(box)
         except BaseException:
             if box in self._gone:
                 self._stray(box)
             raise
         finally:
             self._gone.pop(box, None)
-            if was_open:
+            if was_open is not None:
                 self._room.changed()
 
-    async def _delete(self, box: BoxId, *, version: str = "", within_s: float = 60.0) -> None:
-        """With a `version`, only if it is still the pod's."""
-        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": version}}
-        try:
-            await self._api.ask("DELETE", self._api.path("pods", box), options if version else None, within_s=within_s)
-        except Refused as e:
-            if e.status != HTTPStatus.NOT_FOUND:
-                raise
+    def _is_anothers(self, made: BoxdBox) -> bool:
+        """Whether another process has adopted an open box, or removed it, as far as is known."""
+        return made.fenced or self._watch.pod(made.box_id) is None
 
     async def collect_left_overs(self) -> int:
         """Remove every box of this farm whose maker's lease has expired. Returns how many. Live makers' and other farms' are untouched."""
         await self._prepare()
-        if self._looked_for_all:
-            dead = await self._pods_of_lapsed()
-        else:
-            # Pods are listed first: a maker holds its lease before it creates any.
-            pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
-            living = await self._lease.living()
-            dead = [pod for pod in pods if _maker(pod) not in living]
-            await self._lease.collect(but={_maker(pod) for pod in pods})
-        if dead:
-            living = await self._lease.living_later()
-            dead = [pod for pod in dead if _maker(pod) not in living]
-        await self._remove(dead)
-        self._looked_for_all = True
-        return len(dead)
-
-    async def _pods_of_lapsed(self) -> list[Json]:
-        """Pods of makers whose lease has expired but still exists. This avoids listing all pods of a large farm."""
-        _, lapsed = await self._lease.makers()
-        if not lapsed:
-            return []
-        return await self._pods(f"{kubernetes_pod.selector(farm=self._options.farm)},{DOMAIN}maker in ({','.join(sorted(lapsed))})")
+        return await self._removal.collect()
 
     async def aclose(self) -> None:
         """Close every open box, the watch, this maker's lease and the connections.
@@ -215,24 +223,10 @@ class KubernetesProvider:
             await (self._lease.release() if nothing_left else self._lease.stop())
         self._api.close()
 
-    async def _remove(self, pods: Sequence[Json], *, within_s: float = 60.0) -> None:
-        """Delete them, several at once, and leave as many requests again to boxes. Raises the first error once all were tried."""
-        turns = asyncio.Semaphore(max(1, self._options.calls_at_once // 2))
-
-        async def one(pod: Json) -> None:
-            async with turns:
-                await self._delete(BoxId(pod["metadata"]["name"]), within_s=within_s)
-
-        for error in await asyncio.gather(*map(one, pods), return_exceptions=True):
-            if error is not None:
-                raise error
-
     async def _remove_all(self) -> bool:
         """Remove every pod of this maker. Returns whether none is left."""
         try:
-            await self._remove(
-                await self._pods(kubernetes_pod.selector(maker=self._maker.maker), within_s=LAST_LOOK_S), within_s=LAST_LOOK_S
-            )
+            await self._removal.delete_all_of(self._maker.maker, within_s=LAST_LOOK_S)
         except SandboxError as e:
             log.warning("pods may be left until the lease of maker %s has expired: %s", self._maker.maker, e)
             return False
@@ -256,7 +250,7 @@ class KubernetesProvider:
         async with self._room.making(box):
             self._gone[box] = asyncio.get_running_loop().create_future()
             try:
-                token, made_at = secrets.token_urlsafe(32), self._api.now()
+                token, made_at = self._token(box), self._api.now()
                 address = await self._pod(box, spec, token, for_now=for_now)
                 boxd = BoxdBox(box, self._access(box, spec, token, address))
                 with _of_boxd(box, address):
@@ -405,7 +399,7 @@ class KubernetesProvider:
             idle = [pod["metadata"] for pod in found if not pod["metadata"].get("deletionTimestamp")]
             if idle:
                 youngest = max(idle, key=lambda metadata: str(metadata["creationTimestamp"]))
-                await self._delete(BoxId(youngest["name"]), version=youngest["resourceVersion"], within_s=ANSWER_S)
+                await self._removal.delete(BoxId(youngest["name"]), version=youngest["resourceVersion"], within_s=ANSWER_S)
         except SandboxError as e:
             log.info("no idle pod of another maker was ended for a box that waits: %s", e)
 
@@ -416,6 +410,10 @@ class KubernetesProvider:
         """
         query = {"labelSelector": kubernetes_pod.claimed(self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
         return bool((await self._api.ask("GET", self._api.path("pods"), query=query)).get("items"))
+
+    def _token(self, box: BoxId) -> str:
+        """Of its name, which no other box ever has: so whoever has the key can go on with it."""
+        return hmac.new(self._key, box.encode(), hashlib.sha256).hexdigest()
 
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, address: str) -> BoxAccess:
         gone = self._gone[box]
@@ -458,7 +456,7 @@ class KubernetesProvider:
             if pod is None or pod["metadata"].get("deletionTimestamp"):
                 return
             try:
-                await self._delete(box)
+                await self._removal.delete(box)
             except SandboxError as e:
                 log.warning("pod %s belongs to nobody and could not be removed: %s", box, e)
                 wait_s = min(wait_s * 2, STRAY_AGAIN_S)
@@ -523,10 +521,6 @@ class KubernetesProvider:
         if future is not None and not future.done():
             future.set_result(why)
 
-    async def _pods(self, selector: str, *, within_s: float = 60.0) -> list[Json]:
-        found = await self._api.every("pods", selector, within_s=within_s)
-        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
-
 
 def _key(spec: SandboxSpec) -> str:
     return kubernetes_pod.shape(spec).model_dump_json()
@@ -552,7 +546,3 @@ def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
 
 def _node(pod: Json | None) -> str:
     return str(((pod or {}).get("spec") or {}).get("nodeName", ""))
-
-
-def _maker(pod: Json) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(f"{DOMAIN}maker", ""))

@@ -95,6 +95,27 @@ def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
     return patch
 
 
+def adoption(maker: Maker) -> Json:
+    """A patch that gives a pod another maker."""
+    mine = {f"{DOMAIN}maker": maker.maker}
+    return {"metadata": {"labels": mine, "annotations": mine}}
+
+
+def is_adoptable(pod: Json, spec: SandboxSpec, *, farm: str, now: float) -> bool:
+    """Whether a pod was claimed by the spec's episode, runs, and lasts: for half as long as a box that is made now would."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    said = metadata.get("annotations") or {}
+    if metadata.get("deletionTimestamp") or status.get("phase") != "Running" or not status.get("podIP"):
+        return False
+    if (said.get(f"{DOMAIN}farm"), said.get(f"{DOMAIN}owner"), said.get(f"{DOMAIN}episode")) != (farm, OWNER, spec.episode_id):
+        return False
+    lasts_s = pod["spec"].get("activeDeadlineSeconds")
+    if lasts_s is None or spec.deadline is None:
+        return True
+    ends_at = datetime.fromisoformat(status["startTime"]).timestamp() + float(lasts_s)
+    return ends_at - now > _lifetime_s(spec.deadline, now) / 2
+
+
 def manifest(
     spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float, ahead: bool = False
 ) -> Json:

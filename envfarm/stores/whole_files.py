@@ -43,6 +43,23 @@ def writing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
+def kept_first(path: Path, content: bytes) -> bytes:
+    """What a secret file holds: `content`, unless somebody was earlier. All who ask get the same. Raises `OSError`."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh, fd = _fresh_beside(path, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                with suppress(FileExistsError):
+                    path.hardlink_to(fresh)
+        finally:
+            fresh.unlink()
+    return path.read_bytes()
+
+
 def collect(candidates: Iterable[Path]) -> int:
     """Of these fresh files, remove those whose writers are dead; how many. Others are left alone, and so is what is no fresh file."""
     removed = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError
-from envfarm.core.ids import RunId
+from envfarm.core.ids import EpisodeId, ExecId, RunId
 from envfarm.core.image import ImageRef
 from envfarm.core.sandbox import ExecRequest
+from envfarm.episodes.tools import commands_of
 from envfarm.sandboxes.kubernetes import KubernetesProvider
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.testing.conformance import CAPABILITIES, CHECKS, Check
@@ -180,6 +182,57 @@ async def test_a_dead_makers_pod_is_collected_and_a_living_ones_is_not(
         assert (await box.exec(ExecRequest(argv=("true",)))).ok
     await dead.aclose()
     await living.aclose()
+
+
+async def test_a_box_goes_on_with_another_process_and_the_one_that_made_it_lets_it_be(options: KubernetesOptions, factory: Factory) -> None:
+    maker, other = providers_of_one_farm(options, factory)
+    spec = factory.spec().model_copy(update={"episode_id": EpisodeId("e-1"), "epoch": 1})
+    first = await maker.create(spec)
+    await first.mark(["/home/agent"])
+    said = ExecRequest(shell="cd /tmp; colour=blue; echo 1 >/home/agent/made", session="agent", exec_id=ExecId("step-0"))
+    assert (await first.exec(said)).ok
+    await first.quiesce()
+
+    second = await other.adopt(spec.model_copy(update={"epoch": 2}), first.box_id, but=commands_of(1))
+    assert second is not None
+    assert (await second.exec(said)).ok, "it is not run again, though the shell is gone"
+    assert (await second.exec(ExecRequest(shell="cat /home/agent/made"))).stdout == b"1\n"
+    assert (await second.diff()).paths == ("home/agent/made",)
+    with pytest.raises(BoxLost, match="fenced"):
+        await first.exec(ExecRequest(argv=("true",)))
+    await first.close()
+    await maker.aclose()
+    assert await other.collect_left_overs() == 0
+    assert (await second.exec(ExecRequest(argv=("true",)))).ok
+    assert names(pods_of(options.namespace, other)) == {first.box_id}
+    await second.close()
+    assert pods_of(options.namespace, other) == []
+    await other.aclose()
+
+
+async def test_a_box_is_not_adopted_by_another_episode_and_removed_where_it_has_gone_on(
+    options: KubernetesOptions, factory: Factory
+) -> None:
+    maker, other = providers_of_one_farm(options, factory)
+    spec = factory.spec().model_copy(update={"episode_id": EpisodeId("e-1"), "epoch": 1})
+    box = await maker.create(spec)
+    await box.exec(ExecRequest(argv=("true",), exec_id=ExecId("step-0.write")))
+    assert await other.adopt(spec.model_copy(update={"episode_id": EpisodeId("e-2")}), box.box_id, but=commands_of(0)) is None
+    assert (await box.exec(ExecRequest(argv=("true",)))).ok
+    stranger = KubernetesProvider(maker._options, factory.blobs)
+    assert await other.adopt(spec.model_copy(update={"epoch": 2}), box.box_id, but=commands_of(0)) is None
+    assert await other.adopt(spec.model_copy(update={"epoch": 3}), box.box_id, but=commands_of(0)) is None, "it is gone"
+    assert box.box_id not in await factory.boxes()
+    box = await maker.create(spec)
+    with pytest.raises(SandboxError, match="unauthorized"):
+        await stranger.adopt(spec.model_copy(update={"epoch": 2}), box.box_id, but=commands_of(0))
+    for each in (maker, other, stranger):
+        await each.aclose()
+
+
+def providers_of_one_farm(options: KubernetesOptions, factory: Factory) -> tuple[KubernetesProvider, KubernetesProvider]:
+    key, own = secrets.token_bytes(32), options.model_copy(update={"farm": "adopting", "lease_s": 5})
+    return KubernetesProvider(own, factory.blobs, key=key), KubernetesProvider(own, factory.blobs, key=key)
 
 
 async def test_an_image_that_cannot_be_had_is_an_image_error(options: KubernetesOptions, factory: Factory) -> None:
