@@ -12,9 +12,9 @@ Fact = str | int | float
 SpanName = Literal["rollout", "episode", "create", "think", "exec", "grade", "request", "gateway call"]
 """`rollout`: a request is taken; `episode`: one attempt; `create`: making a box; `think`: the policy; `exec`: an action; `grade`: from the
 change to the verdict; `request`: of the API; `gateway call`: an agent's call of the model."""
-CountName = Literal["asked", "admission", "retry", "lease lost", "statement", "usage"]
-"""`asked`: requests for episodes, by answer; `admission`: what was decided of waiting episodes; `statement`: of SQL; `usage`: what boxes
-used, by tenant and resource."""
+CountName = Literal["asked", "admission", "retry", "gone on", "lease lost", "statement", "usage"]
+"""`asked`: requests for episodes, by answer; `admission`: what was decided of waiting episodes; `gone on`: attempts behind another one's,
+by how; `statement`: of SQL; `usage`: what boxes used, by tenant and resource."""
 LevelName = Literal["boxes", "queue", "groups", "capacity", "hosts", "engine calls"]
 """`boxes`: alive, of this process; `queue`: episodes by state, and `groups` that no trainer has acknowledged, of the whole database;
 `capacity`: episodes that this host may play at once; `hosts`: 1, of this host; `engine calls`: under way, of this process's gateway, by

@@ -197,9 +197,11 @@ class _Play:
     async def _set_up(self) -> Event:
         earlier = self._job.earlier
         if earlier is not None and await self._adopts_box_of(earlier):
+            self._runner.observer.count("gone on", how="adopted")
             return await self._resume(earlier.steps, f"{_why_again(earlier)}; its box lived and was adopted")
         await self._open_box()
         if earlier is not None and isinstance(self._job.policy, Program):
+            self._runner.observer.count("gone on", how="anew")
             await self._begin(f"{_why_again(earlier)}; a program cannot be resumed from a record, so the episode started again")
             return Started()
         past = earlier.steps if earlier is not None else ()
@@ -211,10 +213,12 @@ class _Play:
             return Started()
         differs_at = await self._replay(past)
         if differs_at is None:
+            self._runner.observer.count("gone on", how="replayed")
             return await self._resume(past, f"{why}; {counted(len(past), 'recorded step')} replayed and agreed")
         # The box is not in the recorded state and cannot be brought there: none of the recorded steps can be kept.
         if self._job.fork is None and isinstance(self._job.policy, Remembers) and self._job.policy.remembers:
             raise StepsLost(f"{why}; the replay differed at step {differs_at}, and no later step fits: begin another episode")
+        self._runner.observer.count("gone on", how="anew")
         await self._close_box()
         self._attempt += 1
         self._agreed = None if self._agreed is None else False

@@ -41,6 +41,11 @@ COUNTS: Mapping[CountName, tuple[str, str, Labels]] = {
         ("decision",),
     ),
     "retry": ("envfarm_retries", "Attempts that are retried, by cause", ("cause",)),
+    "gone on": (
+        "envfarm_continuations",
+        "Attempts behind an earlier one: in its box (adopted), by a replay, or from the beginning",
+        ("how",),
+    ),
     "lease lost": ("envfarm_leases_lost", "Leases of this host that another host took", ()),
     "statement": ("envfarm_sql_statements", "SQL statements", ("verb",)),
     "usage": ("envfarm_usage", "Resources granted to boxes and used by them: vCPU seconds, GiB seconds, bytes", ("tenant", "resource")),
