@@ -170,40 +170,6 @@ func TestAForkBombIsHeldAndOthersGoOn(t *testing.T) {
 	}
 }
 
-func TestWatchdogHoldsTheDisk(t *testing.T) {
-	needRoot(t)
-	disk := t.TempDir()
-	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=64m"); err != nil {
-		t.Skip("needs to mount: run as root of a machine")
-	}
-	defer syscall.Unmount(disk, 0)
-	b := startBox(t, options{"limits": options{"disk_bytes": 8 << 20}, "disk_paths": []string{disk}, "watchdog_ms": 10})
-	expect(t, b.must(options{"shell": "head -c 20000000 /dev/zero > " + disk + "/f; sleep 300", "timeout_s": 30}), answer{"limit_hit": "disk"})
-}
-
-// A container's file system is its host's: what counts is what the agent wrote there, and neither the image nor a neighbour.
-func TestWatchdogHoldsTheAgentsPartOfASharedDisk(t *testing.T) {
-	needRoot(t)
-	disk := t.TempDir()
-	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=128m"); err != nil {
-		t.Skip("needs to mount: run as root of a machine")
-	}
-	defer syscall.Unmount(disk, 0)
-	own, other := disk+"/own", disk+"/other"
-	for _, folder := range []string{own, other} {
-		if err := os.Mkdir(folder, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	os.WriteFile(own+"/image", make([]byte, 20<<20), 0o666)
-	b := startBox(t, options{"limits": options{"disk_bytes": 8 << 20}, "shared_disk": own, "watchdog_ms": 10})
-	expect(t, b.must(options{"shell": "echo begun; sleep 0.3"}), answer{"stdout": "begun\n"})
-	os.WriteFile(other+"/neighbour", make([]byte, 20<<20), 0o666)
-	expect(t, b.must(options{"shell": "head -c 1000000 /dev/zero > " + own + "/a; sleep 0.3; echo on"}), answer{"stdout": "on\n"})
-	fill := "for i in 1 2 3 4 5 6; do head -c 2000000 /dev/zero > " + own + "/f$i; done; sleep 300"
-	expect(t, b.must(options{"shell": fill, "timeout_s": 30}), answer{"limit_hit": "disk"})
-}
-
 func TestStatsAttributeWork(t *testing.T) {
 	b := startBox(t, nil)
 	b.must(options{"shell": "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"})

@@ -164,3 +164,25 @@ func TestRestoreDoesNotFollowLinks(t *testing.T) {
 	}
 	syscall.Unlink(b.path("l"))
 }
+
+func TestADiffOfVeryLongPathsIsRefused(t *testing.T) {
+	b := startBox(t, nil)
+	b.call("POST", "/v1/baseline", options{"roots": []string{b.dir}})
+	long := b.path(strings.Repeat(strings.Repeat("d", 250)+"/", 14))
+	if err := os.MkdirAll(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5000 {
+		if err := os.WriteFile(filepath.Join(long, fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, problem := b.call("GET", "/v1/diff", nil)
+	if status != 413 || problem["error"] != "too_large" {
+		t.Errorf("%d %v", status, problem)
+	}
+	os.RemoveAll(b.path(strings.Repeat("d", 250)))
+	if status, _ := b.send("GET", "/v1/diff", nil); status != 200 {
+		t.Errorf("%d for a small difference", status)
+	}
+}

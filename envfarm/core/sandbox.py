@@ -42,6 +42,11 @@ NOBODY = Holder()
 """For boxes of no episode's: while tasks are made, say."""
 
 
+LEAST_INODES = 200_000
+INODES_PER_MIB = 64
+"""One for 16 KiB, as file systems are made."""
+
+
 class SandboxSpec(Frozen):
     """A box to be made. The same for every provider."""
 
@@ -49,6 +54,8 @@ class SandboxSpec(Frozen):
     cpus: float = 1.0
     memory_mib: int = 2048
     disk_mib: int = 4096
+    disk_inodes: int = Field(default_factory=lambda said: max(LEAST_INODES, said["disk_mib"] * INODES_PER_MIB))
+    """Files, directories and other names that it may make: as many as a file system of `disk_mib` has, and at least `LEAST_INODES`."""
     pids: int = 512
     output_bytes: int = 1 << 20
     """Of each stream of one command; the middle is lost beyond it."""

@@ -93,6 +93,7 @@ def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Map
     closed = spec.network is not Network.OPEN
     if closed:
         limits["disk_bytes"] = (spec.disk_mib << 20) * DISK_SHARE_PERCENT // 100
+        limits["disk_inodes"] = spec.disk_inodes
     return {
         "token": token,
         "epoch": spec.epoch,

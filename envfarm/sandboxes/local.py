@@ -38,7 +38,8 @@ from envfarm.sandboxes.suspended import is_suspended
 MEMORY_DISK_MIB = 8192
 """The largest writable space that is kept in memory. Larger ones, and those of boxes with an open network, are on disk."""
 LAST_BYTES = 1 << 30
-"""The part of a disk that boxes never fill."""
+LAST_INODES = 10_000
+"""The parts of a disk that boxes never fill."""
 START_S = 60.0
 SOCKET = "boxd"
 WATCHDOG_MS = 50
@@ -273,10 +274,10 @@ class LocalProvider:
         }
         limits: dict[str, int] = {}
         if self._walls.limits:
-            # If the space is in memory, the kernel keeps the disk's limit: a watchdog would also kill the `rm` that frees space.
+            # If the space is in memory, the kernel keeps the disk's limits, and kills nothing.
             limits = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
             if parts.disk is not None:
-                limits["disk_bytes"] = _disk_limit(parts.disk, spec.disk_mib << 20)
+                limits |= _disk_limits(parts.disk, spec)
         config = {
             "token": token,
             "epoch": spec.epoch,
@@ -342,14 +343,19 @@ def file_system_of(path: Path) -> str:
     return ""
 
 
-def _disk_limit(place: Path, grant_bytes: int) -> int:
-    """The use of the whole disk at which boxd kills the box's commands: the current use plus twice the box's grant.
+def _disk_limits(place: Path, spec: SandboxSpec) -> dict[str, int]:
+    """The use of the whole disk at which boxd kills the box's commands: the current use plus twice what the box may use.
 
-    The disk is shared, so this guards against runaways and is no exact account. It always leaves the last gibibyte free.
+    The disk is shared, so this guards against runaways and is no exact account. It always leaves the last gibibyte free. Some file systems
+    have no fixed number of inodes, and no limit of them then.
     """
     usage = os.statvfs(place)
     total, used = usage.f_blocks * usage.f_frsize, (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-    return max(1, min(used + 2 * grant_bytes, total - LAST_BYTES))
+    limits = {"disk_bytes": max(1, min(used + 2 * (spec.disk_mib << 20), total - LAST_BYTES))}
+    if usage.f_files:
+        inodes = usage.f_files - usage.f_ffree
+        limits["disk_inodes"] = max(1, min(inodes + 2 * spec.disk_inodes, usage.f_files - LAST_INODES))
+    return limits
 
 
 def _system_directories(root: Path) -> dict[str, str]:

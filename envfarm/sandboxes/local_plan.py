@@ -122,6 +122,7 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
         "directories": drawing.directories,
         "disk": str(parts.disk) if parts.disk else "",
         "memory_bytes": 1 << 20 if parts.disk else parts.space_bytes,
+        "inodes": spec.disk_inodes if walls.limits else 0,
     }
     bwrap = parts.bwrap if parts.bwrap.startswith("/") else f"{tools}/{parts.bwrap}"
     argv = [bwrap, *_switches(spec, walls, as_root=parts.as_root), *drawing.binds, *_kernel_mounts(walls), *mounts]

@@ -17,8 +17,6 @@ OVERLAYS = f"{STAGE}/o"
 SPACE = f"{STAGE}/s"
 IN_BOX_ID = 1000
 """The agent's uid and gid, as seen in the box."""
-SPARE_FILES = 200_000
-"""The most files and directories that a box may create in memory."""
 
 
 def build(kernel: Kernel, request: dict[str, Any]) -> None:
@@ -34,7 +32,8 @@ def build(kernel: Kernel, request: dict[str, Any]) -> None:
     owners = _owners_of(uid, kernel) if uid is not None and any(t["owned"] for t in stage["trees"]) else None
     trees, unmapped = _open_trees(kernel, stage["trees"], owners)
     space = kernel.clone_tree(stage["disk"]) if stage["disk"] else None
-    kernel.mount("envfarm", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755,size={stage['memory_bytes']},nr_inodes={SPARE_FILES}")
+    size = f"size={stage['memory_bytes']},nr_inodes={stage['inodes']}"
+    kernel.mount("envfarm", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755,{size}")
     for path in (TREES, OVERLAYS, SPACE):
         os.mkdir(path, 0o755)  # noqa: PTH102 - see above
     for number, (tree, is_dir) in enumerate(trees):

@@ -9,7 +9,14 @@ A check names the capabilities that it needs; a provider's tests say which the p
 never passes as a provider with them. Checks use only sh and coreutils in the box; those of `PROTOCOL` only a few words of sh.
 """
 
-from envfarm.testing import conformance_commands, conformance_files, conformance_life, conformance_protocol, conformance_walls
+from envfarm.testing import (
+    conformance_commands,
+    conformance_disk,
+    conformance_files,
+    conformance_life,
+    conformance_protocol,
+    conformance_walls,
+)
 from envfarm.testing.conformance_check import CAPABILITIES, Check, ConformanceFailure, SpecFactory
 
 __all__ = ["CAPABILITIES", "CHECKS", "PROTOCOL", "Check", "ConformanceFailure", "SpecFactory"]
@@ -19,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *conformance_commands.CHECKS,
     *conformance_files.CHECKS,
     *conformance_life.CHECKS,
+    *conformance_disk.CHECKS,
     *conformance_walls.CHECKS,
 )
 

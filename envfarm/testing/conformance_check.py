@@ -1,5 +1,6 @@
 """The type of a conformance check, and the helper functions that checks are written with."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
@@ -87,3 +88,10 @@ async def said(box: Box, command: str, *, session: str = "") -> str:
     result = await shell(box, command, session=session)
     expect(result.ok, f"`{command}` ended with {result.exit_code} (signal {result.signal}): {result.text[-500:]}")
     return result.stdout.decode().strip()
+
+
+async def is_usable(box: Box) -> None:
+    """Fail unless the box runs commands and takes files, soon after an attack."""
+    started = time.monotonic()
+    same(await said(box, "echo alive && echo x >after && cat after"), "alive\nx", "a command after an attack")
+    expect(time.monotonic() - started < 5, "a command after an attack takes over five seconds")

@@ -16,10 +16,11 @@ class Factory:
 
     def __init__(self, image: ImageRef) -> None:
         self.blobs = MemoryBlobs()
+        self.work_dir = "/testbed"
         self._image = image
 
     def spec(self) -> SandboxSpec:
-        return SandboxSpec(environment=Environment(image=self._image, work_dir="/testbed"), disk_mib=256, memory_mib=512, pids=256)
+        return SandboxSpec(environment=Environment(image=self._image, work_dir=self.work_dir), disk_mib=256, memory_mib=512, pids=256)
 
     async def blob(self, archive: bytes) -> BlobRef:
         return await self.blobs.put(archive)

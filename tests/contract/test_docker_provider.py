@@ -20,6 +20,7 @@ from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest, Holder, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.sandboxes.docker import DockerProvider
+from envfarm.testing import conformance_disk
 from envfarm.testing.conformance import CHECKS, Check
 from tests.contract.conftest import Factory
 
@@ -102,12 +103,19 @@ async def test_a_container_says_whose_it_is(provider: DockerProvider, factory: F
     assert said == {"box": box.box_id, "run": "r", "episode": "e", "deadline": "2100-01-02T00:00:00+00:00"}
 
 
-async def test_the_disk_is_limited_where_the_image_holds_the_work_dir(provider: DockerProvider, factory: Factory) -> None:
-    environment = factory.spec().environment.model_copy(update={"work_dir": "/usr/local/bin"})
-    box = await provider.create(factory.spec().model_copy(update={"environment": environment, "disk_mib": 64}))
-    assert (await box.exec(ExecRequest(shell="head -c 60000000 /dev/zero >f && rm f"))).ok
-    filled = await box.exec(ExecRequest(shell="for i in 1 2 3 4 5 6; do head -c 60000000 /dev/zero >f$i; done; sleep 50", timeout_s=60))
-    assert filled.limit_hit == "disk"
+@pytest.mark.parametrize("check", conformance_disk.CHECKS, ids=lambda check: check.name)
+async def test_the_disk_is_limited_where_the_image_holds_the_work_dir(check: Check, provider: DockerProvider, factory: Factory) -> None:
+    factory.work_dir = "/usr/local/bin"
+    await check.run(provider, factory)
+
+
+async def test_a_box_within_its_limits_may_fill_and_empty_its_disk(provider: DockerProvider, factory: Factory) -> None:
+    factory.work_dir = "/usr/local/bin"
+    box = await provider.create(factory.spec().model_copy(update={"disk_mib": 64, "disk_inodes": 5000}))
+    for _ in range(4):
+        assert (
+            await box.exec(ExecRequest(shell="head -c 50000000 /dev/zero >f && seq 4000 | xargs touch && rm f [0-9]*", timeout_s=60))
+        ).ok
 
 
 async def test_what_an_image_has_in_the_work_dir_is_seen(provider: DockerProvider, factory: Factory) -> None:

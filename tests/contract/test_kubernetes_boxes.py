@@ -198,7 +198,7 @@ async def test_a_box_goes_on_with_another_process_and_the_one_that_made_it_lets_
     assert (await second.exec(said)).ok, "it is not run again, though the shell is gone"
     assert (await second.exec(ExecRequest(shell="cat /home/agent/made"))).stdout == b"1\n"
     assert (await second.diff()).paths == ("home/agent/made",)
-    with pytest.raises(BoxLost, match="fenced|was deleted"):  # its watch, too, says that it is no more its own
+    with pytest.raises(BoxLost, match=r"fenced|was deleted"):  # its watch, too, says that it is no more its own
         await first.exec(ExecRequest(argv=("true",)))
     await first.close()
     await maker.aclose()

@@ -26,6 +26,7 @@ type Limits struct {
 	MemoryBytes int64 `json:"memory_bytes"`
 	Pids        int64 `json:"pids"`
 	DiskBytes   int64 `json:"disk_bytes"`
+	DiskInodes  int64 `json:"disk_inodes"`  // files, directories and what else has a name
 	OutputBytes int64 `json:"output_bytes"` // stdout and stderr of one exec together; more kills it
 	FileBytes   int64 `json:"file_bytes"`   // of any single file written in the box
 }

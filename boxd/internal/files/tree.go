@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"os"
 	"sort"
 	"strings"
@@ -52,7 +53,7 @@ func walkNode(node *Node, visit Visitor, depth int) error {
 	folder := os.NewFile(uintptr(fd), node.Name)
 	defer folder.Close()
 	names, err := folder.Readdirnames(-1)
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.ENOENT) { // a directory that was removed meanwhile has no entries
 		return err
 	}
 	sort.Strings(names)

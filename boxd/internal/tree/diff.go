@@ -14,7 +14,11 @@ import (
 // ManifestName is the first entry of every diff.
 const ManifestName = ".envfarm/diff.json"
 
-const maxManifestBytes = 64 << 20
+const (
+	maxManifestBytes = 64 << 20
+	// maxPathBytes bounds the paths of a diff together: at 512 levels some thousand names would fill boxd's memory.
+	maxPathBytes = 16 << 20
+)
 
 // Manifest describes a diff; all paths are relative to "/", in walk order.
 type Manifest struct {
@@ -28,10 +32,11 @@ type Manifest struct {
 type Diff struct {
 	Manifest Manifest
 	Bytes    int64 // of contents
+	paths    int   // bytes of the manifest's paths
 	baseline *Baseline
 }
 
-// Compare walks the tree again.
+// Compare walks the tree again. It returns ErrTooLarge for more than maxPathBytes.
 func (b *Baseline) Compare() (*Diff, error) {
 	d := &Diff{baseline: b, Manifest: Manifest{[]string{}, []string{}, []string{}, []string{}}}
 	old := reader{rest: b.packed}
@@ -55,10 +60,11 @@ func (b *Baseline) Compare() (*Diff, error) {
 		default:
 			d.found(&d.Manifest.Added, n)
 		}
-		return nil
+		return d.fits()
 	})
 	for ; err == nil && more; more = old.next() {
 		d.list(&d.Manifest.Deleted, old.path)
+		err = d.fits()
 	}
 	return d, err
 }
@@ -70,7 +76,15 @@ func (d *Diff) found(list *[]string, n *files.Node) {
 	}
 }
 
+func (d *Diff) fits() error {
+	if d.paths > maxPathBytes {
+		return files.ErrTooLarge
+	}
+	return nil
+}
+
 func (d *Diff) list(list *[]string, path string) {
+	d.paths += len(path)
 	if !utf8.ValidString(path) {
 		d.Manifest.Special = append(d.Manifest.Special, strings.ToValidUTF8(path, "\uFFFD"))
 		return

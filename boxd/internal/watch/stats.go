@@ -42,7 +42,7 @@ func (w *Watchdog) Stats() Stats {
 	return Stats{
 		CPUS:        float64(reaped.Utime.Nano()+reaped.Stime.Nano())/1e9 + float64(now.CPUTicks)/ticksPerSecond,
 		MemoryBytes: now.MemoryBytes, MemoryPeakBytes: memoryPeak,
-		Pids: now.Pids, PidsPeak: pidsPeak, DiskBytes: now.DiskBytes,
+		Pids: now.Pids, PidsPeak: pidsPeak, DiskBytes: now.Disk.Bytes,
 		Execs:     w.runner.Registry.Started(),
 		LimitHits: Hits{w.hits[0].Load(), w.hits[1].Load(), w.hits[2].Load()},
 		OomKills:  oomKills(),

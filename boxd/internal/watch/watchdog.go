@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"envfarm.dev/boxd/internal/config"
@@ -25,8 +24,10 @@ type Hits struct {
 type Usage struct {
 	MemoryBytes int64
 	Pids        int64
-	DiskBytes   int64
+	Disk        Space
 	CPUTicks    int64 // of living processes; reaped ones are in the usage of boxd's children
+
+	shared Space // all that is used of the file system that the box shares, by whomever
 }
 
 // Watchdog measures only while a process is alive.
@@ -34,11 +35,13 @@ type Watchdog struct {
 	limits config.Limits
 	every  time.Duration
 	disks  []string
-	own    written
+	own    *written
 	runner *execs.Runner
 	wake   chan struct{}
 
 	checking   sync.Mutex
+	low        Usage // the disk's least since it was within its limits, or since its box was stopped
+	fillings   int   // see stopFilling; 0 while the disk is within its limits
 	mu         sync.Mutex
 	scan       []proc.Process
 	memoryPeak int64
@@ -50,7 +53,7 @@ type Watchdog struct {
 func New(c *config.Config, runner *execs.Runner) *Watchdog {
 	return &Watchdog{
 		limits: c.Limits, every: time.Duration(c.WatchdogMS) * time.Millisecond,
-		disks: c.DiskPaths, own: written{root: c.SharedDisk}, runner: runner, wake: make(chan struct{}, 1),
+		disks: c.DiskPaths, own: newWritten(c, runner), runner: runner, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -68,7 +71,7 @@ func (w *Watchdog) Wake() {
 // Run measures forever. Without limits it only records the peaks, ten times less often.
 func (w *Watchdog) Run() {
 	pause := w.every
-	if w.limits.MemoryBytes == 0 && w.limits.Pids == 0 && w.limits.DiskBytes == 0 {
+	if w.limits.MemoryBytes == 0 && w.limits.Pids == 0 && w.limits.DiskBytes == 0 && w.limits.DiskInodes == 0 {
 		pause *= 10
 	}
 	for range w.wake {
@@ -95,6 +98,7 @@ func (w *Watchdog) check() {
 		defer w.runner.Table.Hold()()
 	}
 	now := w.Measure()
+	fills := w.fills(&now)
 	switch {
 	case w.limits.MemoryBytes > 0 && now.MemoryBytes > w.limits.MemoryBytes && w.exceedsMemory():
 		w.hits[0].Add(1)
@@ -102,8 +106,9 @@ func (w *Watchdog) check() {
 	case w.limits.Pids > 0 && now.Pids > w.limits.Pids:
 		w.hits[1].Add(1)
 		w.punish("pids", func(g *group) int64 { return g.processes })
-	case w.limits.DiskBytes > 0 && now.DiskBytes > w.limits.DiskBytes:
-		w.fullDisk()
+	case fills:
+		w.hits[2].Add(1)
+		w.stopFilling()
 	}
 }
 
@@ -112,8 +117,8 @@ func (w *Watchdog) Measure() Usage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.scanBox()
-	usage := Usage{DiskBytes: w.diskBytes()}
-	usage.DiskBytes += w.own.bytes(w.limits.DiskBytes - usage.DiskBytes)
+	var usage Usage
+	usage.Disk, usage.shared = w.diskUse()
 	for i := range w.scan {
 		p := &w.scan[i]
 		usage.Pids += int64(max(1, p.Threads)) // the kernel also counts threads
@@ -183,26 +188,6 @@ func (w *Watchdog) pages(p *proc.Process) int64 {
 	return pages
 }
 
-func (w *Watchdog) diskBytes() int64 {
-	var total int64
-	var seen []syscall.Fsid
-next:
-	for _, path := range w.disks {
-		var disk syscall.Statfs_t
-		if syscall.Statfs(path, &disk) != nil {
-			continue
-		}
-		for _, other := range seen {
-			if disk.Fsid == other && disk.Fsid != (syscall.Fsid{}) {
-				continue next
-			}
-		}
-		seen = append(seen, disk.Fsid)
-		total += int64(disk.Blocks-disk.Bfree) * disk.Bsize
-	}
-	return total
-}
-
 // group is the running processes of one exec or shell.
 type group struct {
 	mark      uint64
@@ -211,9 +196,10 @@ type group struct {
 	processes int64
 }
 
-// punish kills the largest group; among equals the one started last, which has the lowest mark.
-func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
+// groups sorts the last scan's processes.
+func (w *Watchdog) groups() map[[2]uint64]*group {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	groups := map[[2]uint64]*group{}
 	for i := range w.scan {
 		p := &w.scan[i]
@@ -230,9 +216,13 @@ func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
 		g.pages += w.pages(p)
 		g.processes += int64(max(1, p.Threads))
 	}
-	w.mu.Unlock()
+	return groups
+}
+
+// punish kills the largest group; among equals the one started last, which has the lowest mark.
+func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
 	var worst *group
-	for _, g := range groups {
+	for _, g := range w.groups() {
 		if worst == nil || weigh(g) > weigh(worst) || weigh(g) == weigh(worst) && g.mark < worst.mark {
 			worst = g
 		}
@@ -250,10 +240,7 @@ func (w *Watchdog) kill(g *group, limit string) {
 			continue
 		}
 		execution.Kill(limit)
-		select {
-		case <-execution.Done():
-		case <-time.After(sweepPatience):
-		}
+		await(execution)
 		return
 	}
 	ended := make(chan struct{})
@@ -267,13 +254,9 @@ func (w *Watchdog) kill(g *group, limit string) {
 
 const sweepPatience = 6 * time.Second
 
-func (w *Watchdog) fullDisk() {
-	running := w.runner.Registry.Running()
-	if len(running) == 0 {
-		return // it stays full until something is deleted; there is nothing to stop
-	}
-	w.hits[2].Add(1)
-	for _, execution := range running {
-		execution.Kill("disk")
+func await(execution *execs.Execution) {
+	select {
+	case <-execution.Done():
+	case <-time.After(sweepPatience):
 	}
 }
