@@ -97,7 +97,7 @@ def test_deleting_it_leaves_nothing(farm: str) -> None:
     assert farm
     gone = kubectl("delete", "-k", str(ROOT / "build/local"), "--wait=false")
     assert gone.returncode == 0, gone.stderr
-    end = time.monotonic() + UP_S * 2
+    end = time.monotonic() + UP_S * 4
     while (left := ours()) and time.monotonic() < end:
         time.sleep(1)
     assert left == []
