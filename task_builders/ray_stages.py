@@ -209,11 +209,22 @@ def _started(order: Order, decontamination: Decontamination) -> list[_Builder]:
 async def _opened(builders: Sequence[_Builder]) -> Sequence[EnvfarmError]:
     """Give room to those whose nodes can build. Why the others cannot."""
     with boundary(ClusterError, "opening builders on Ray"):
-        boxes: list[int] = await asyncio.gather(*(builder.actor.boxes.remote() for builder in builders))
-        answers: list[Answer] = await asyncio.gather(*(builder.actor.ready.remote() for builder in builders))
-    for builder, many, answer in zip(builders, boxes, answers, strict=True):
-        builder.room = 0 if answer.error is not None else many // 2 + 1
-    return [answer.error for answer in answers if answer.error is not None]
+        lacking = await asyncio.gather(*map(_opened_one, builders))
+    return [error for error in lacking if error is not None]
+
+
+async def _opened_one(builder: _Builder) -> EnvfarmError | None:
+    """Asked once more where its process dies: Ray starts it again."""
+    for _ in range(GIVEN_TO):
+        try:
+            boxes: int = await builder.actor.boxes.remote()
+            answer: Answer = await builder.actor.ready.remote()
+        except RayActorError as e:
+            log.warning("a builder died as it began: %s", type(e).__name__)
+        else:
+            builder.room = 0 if answer.error is not None else boxes // 2 + 1
+            return answer.error
+    return ClusterError(f"on a node of Ray's: the builder died {GIVEN_TO} times as it began", hint="look at the nodes' memory")
 
 
 async def _closed(builder: _Builder) -> None:
