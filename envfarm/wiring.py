@@ -19,7 +19,7 @@ from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, Poo
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import ImageError, UsageError
+from envfarm.core.errors import ImageError, StoreError, UsageError, boundary
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
@@ -147,7 +147,8 @@ class Farm:
                     options = kubernetes_options.load(self.settings.kubernetes)
                     with _extra("kubernetes", "kubernetes", "urllib3"):
                         from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - see above
-                    key = whole_files.kept_first(self.settings.home / "pods.key", secrets.token_bytes(32))
+                    with boundary(StoreError, "keeping the key of pods' boxes"):
+                        key = whole_files.kept_first(self.settings.home / "pods.key", secrets.token_bytes(32))
                     self._providers[name] = KubernetesProvider(options, self.blobs, key=key)
                 case _:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")

@@ -12,7 +12,7 @@ from envfarm.controller.host_work import HostWork
 from envfarm.controller.service import PolicyVersions, RolloutService, ServiceParts
 from envfarm.controller.step_episodes import StepEpisodes, StepParts
 from envfarm.controller.system_clock import SystemClock
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import StoreError, UsageError, boundary
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Quota
 from envfarm.gateway.doorway import Doorways
@@ -130,4 +130,5 @@ def _given_token(path: Path) -> str:
 
 
 def _kept_token(path: Path) -> str:
-    return whole_files.kept_first(path, f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}\n".encode()).decode().strip()
+    with boundary(StoreError, "keeping the operator's token"):
+        return whole_files.kept_first(path, f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}\n".encode()).decode().strip()

@@ -233,7 +233,9 @@ class Adopts(Protocol):
     async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> Box | None:
         """A box of the spec's episode that another process made, as it is; its holder, if it lives, is fenced by the spec's epoch.
 
-        None where it cannot be had, and where one of the commands `but` was begun in it; then it is removed. Raises `SandboxError`.
+        None where it cannot be had, and where one of the commands `but` was begun in it; then it is removed.
+
+        Raises `SandboxError`, and `BoxBroken` for one that does not answer.
         """
         ...
 

@@ -236,7 +236,8 @@ class _Play:
     async def _adopts_box_of(self, earlier: Trajectory) -> bool:
         """Take over the box of an attempt that was interrupted, if it is as the record says: no action was begun behind the recorded ones.
 
-        Such an action's box is in a state that no record has. Where it does not work out, a replay in another box does.
+        Such an action's box is in a state that no record has. Where it does not work out, for whatever reason,
+        a replay in another one does.
         """
         provider, (made_by, _, box) = self._runner.provider, earlier.header.box.partition(":")
         if not isinstance(provider, Adopts) or made_by != provider.name or earlier.end is not None:
@@ -248,7 +249,7 @@ class _Play:
         try:
             with boundary(SandboxError, "adopting the box"):
                 self._box = await self._meter.adopt(provider, BoxId(box), but=commands_of(len(earlier.steps)))
-        except SandboxError as e:
+        except (SandboxError, BoxBroken) as e:
             log.info("box %s of %s is not adopted: %s", box, self._job.spec.episode_id, e)
         if self._box is None:
             self._meter = None

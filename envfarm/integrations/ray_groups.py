@@ -16,7 +16,6 @@ from envfarm.client import Client
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import GroupResult, Member
-from envfarm.core.sampled import TrainingRow
 from envfarm.core.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -33,11 +32,6 @@ class GroupOnRay(Generic[T]):
     """Of each member that counts: one that is `Invalid` is not to be learned from, and may have no record."""
 
 
-def training_rows(trajectory: Trajectory) -> tuple[TrainingRow, ...]:
-    """What a learner trains on: see `Trajectory.rows`."""
-    return trajectory.rows()
-
-
 def groups(
     farm: Callable[[], Client],
     *,
@@ -46,7 +40,7 @@ def groups(
     lease_s: float = 300.0,
     options: Mapping[str, Any] = READING,
 ) -> Iterator[GroupOnRay[T]]:
-    """As `Client.groups`, with what `read` makes of each record (`training_rows`, for one) as an object on Ray.
+    """As `Client.groups`, with what `read` makes of each record (`Trajectory.rows`, for one) as an object on Ray.
 
     `farm` makes a client, here and on the nodes: `functools.partial(Client, url, token)`. Ray keeps that token for as long as the objects.
     `options` are those of the task that reads a group. Whoever gets an object is raised what reading it raised, as Ray's `RayTaskError`.

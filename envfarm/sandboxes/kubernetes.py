@@ -135,17 +135,15 @@ class KubernetesProvider:
         try:
             await self._api.ask("PATCH", self._api.path("pods", box), kubernetes_pod.adoption(self._maker), within_s=ANSWER_S)
             adopted = BoxdBox(box, self._access(box, spec, self._token(box), pod["status"]["podIP"]))
-            as_it_was = not await adopted.has_begun(but)
-            if as_it_was and (await adopted.health()).get("quiesced"):
+            if await adopted.has_begun(but):
+                return None
+            if (await adopted.health()).get("quiesced"):
                 await adopted.resume()
-        except BaseException:
-            await self._undo(box)
-            raise
-        if not as_it_was:
-            await self._undo(box)
-            return None
-        self._open[box] = adopted
-        return adopted
+            self._open[box] = adopted
+            return adopted
+        finally:
+            if box not in self._open:
+                await self._undo(box)
 
     @property
     def maker(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.action import Action, Bash, Decision, Finish
-from envfarm.core.errors import PolicyError, SandboxError
+from envfarm.core.errors import BoxBroken, EnvfarmError, PolicyError, SandboxError
 from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import Step, Trajectory
@@ -37,7 +37,7 @@ class LastingProvider(ScriptedProvider):
     """Boxes go on without those who made them."""
 
     asked: list[tuple[BoxId, tuple[ExecId, ...]]] = field(default_factory=list)
-    refusal: SandboxError | None = None
+    refusal: EnvfarmError | None = None
 
     async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> ScriptedBox | None:
         self.asked.append((box, tuple(but)))
@@ -135,10 +135,11 @@ async def test_a_box_in_which_a_further_action_was_begun_is_not_gone_on_with(
     assert told.header.box == "scripted:box-1"
 
 
+@pytest.mark.parametrize("refusal", [SandboxError("the cluster does not answer"), BoxBroken("boxd is silent")])
 async def test_a_box_that_cannot_be_had_is_replaced_by_a_replay(
-    runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories
+    runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories, refusal: EnvfarmError
 ) -> None:
-    provider.refusal = SandboxError("the cluster does not answer")
+    provider.refusal = refusal
     async with left(runner, store, provider, SCRIPT[0]) as earlier:
         assert await runner.run(job(SCRIPT, earlier=earlier)) == make_scored(1.0)
     assert "replayed and agreed" in (await store.read(SPEC.episode_id)).header.started_because
