@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from envfarm.controller.ray_pool import RayPlace, connected
@@ -35,6 +35,9 @@ CPUS = 1
 CALLS_AT_ONCE = 1000
 GIVEN_TO = 2
 """Builders that one candidate is given to: one that kills them may not kill all."""
+BACK_S = 60.0
+"""How long Ray may take to start one again."""
+ASK_AGAIN_S = 0.5
 CLOSE_S = 20.0
 
 
@@ -46,6 +49,8 @@ class _Builder:
     at_work: int = 0
     faults: int = 0
     """In a row, that were no candidate's."""
+    died: bool = False
+    """Since it was last heard of: Ray may be starting it again."""
     repositories: set[str] = field(default_factory=set)
 
 
@@ -108,18 +113,24 @@ class RayStages:
         raise ClusterError("a builder answered with no report")
 
     async def _asked(self, where: str, call: Callable[[Any], Any], stage: Stage) -> Answer:
-        for left in reversed(range(GIVEN_TO)):
+        given = 0
+        while True:
             builder = self._chosen(where)
             builder.at_work += 1
             builder.repositories.add(where)
             try:
+                if builder.died and not await _is_back(builder):
+                    self._forget(builder)
+                    continue
+                given += 1
                 answer = await _last(call(builder.actor), stage)
             except RayActorError as e:
                 log.warning("a builder died at %s: %s", where, type(e).__name__)
+                builder.died = True
                 builder.repositories.clear()
-                if isinstance(e, ray.exceptions.ActorDiedError) and builder in self._builders:
-                    self._builders.remove(builder)  # for good: Ray starts it again wherever it can
-                if not left:
+                if isinstance(e, ActorDiedError):
+                    self._forget(builder)
+                if given == GIVEN_TO:
                     raise ClusterError(
                         f"{GIVEN_TO} builders died at this record", hint="look at the nodes' memory; run again to go on"
                     ) from e
@@ -134,17 +145,28 @@ class RayStages:
                 return answer
             finally:
                 builder.at_work -= 1
-        raise AssertionError("the last builder returns or raises")
+
+    def _forget(self, builder: _Builder) -> None:
+        """One that is gone for good: Ray starts the others again wherever it can."""
+        if builder in self._builders:
+            self._builders.remove(builder)
 
     def _chosen(self, where: str) -> _Builder:
         """The one with the most room: of those that know the repository, or else of all. Raises `ClusterError` if none is left.
 
-        One that failed last is asked where no other one has room: it may be its node's fault.
+        One that died or failed last is asked where no other one has room: it may be its node's fault.
         """
         if not self._builders:
             raise ClusterError("no builder is left: their nodes are gone", hint="look at `ray status`; run again to go on")
         return max(
-            self._builders, key=lambda each: (each.at_work < each.room, -each.faults, where in each.repositories, each.room - each.at_work)
+            self._builders,
+            key=lambda each: (
+                each.at_work < each.room,
+                not each.died,
+                -each.faults,
+                where in each.repositories,
+                each.room - each.at_work,
+            ),
         )
 
     async def _bundle(self, address: str) -> Bundle:
@@ -221,16 +243,33 @@ async def _opened_one(builder: _Builder) -> EnvfarmError | None:
             answer: Answer = await builder.actor.ready.remote()
         except RayActorError as e:
             log.warning("a builder died as it began: %s", type(e).__name__)
+            if not await _is_back(builder):
+                break
         else:
             builder.room = 0 if answer.error is not None else boxes // 2 + 1
             return answer.error
-    return ClusterError(f"on a node of Ray's: the builder died {GIVEN_TO} times as it began", hint="look at the nodes' memory")
+    return ClusterError("on a node of Ray's: the builder died as it began, and again", hint="look at the nodes' memory")
+
+
+async def _is_back(builder: _Builder) -> bool:
+    """Waits until Ray has started it again. False where that does not happen."""
+    with suppress(TimeoutError, ActorDiedError):
+        async with asyncio.timeout(BACK_S):
+            while True:
+                with suppress(ActorUnavailableError):
+                    await builder.actor.boxes.remote()
+                    builder.died = False
+                    return True
+                await asyncio.sleep(ASK_AGAIN_S)
+    return False
 
 
 async def _closed(builder: _Builder) -> None:
     """Its boxes are removed; what a builder leaves that does not answer, the next one on its node removes."""
-    with suppress(RayError, TimeoutError):
+    try:
         async with asyncio.timeout(CLOSE_S):
             await builder.actor.close.remote()
+    except (RayError, TimeoutError) as e:
+        log.warning("a builder was not closed: %s: %s", type(e).__name__, e)
     with suppress(RayError):
         await asyncio.to_thread(ray.kill, builder.actor)

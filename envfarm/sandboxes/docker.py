@@ -24,6 +24,7 @@ from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
+from envfarm.core.uninterrupted import in_thread
 from envfarm.sandboxes import local_seccomp
 from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
@@ -136,12 +137,14 @@ class DockerProvider:
             self._places_fd = -1
 
     async def _prepared(self) -> docker.DockerClient:
-        async with self._preparing:
-            if self._client is None:
-                self._client = await asyncio.to_thread(self._prepare)
+        if self._client is not None:
             return self._client
+        async with self._preparing:
+            return await in_thread(self._prepare)  # to its end: `aclose` removes what it makes
 
     def _prepare(self) -> docker.DockerClient:
+        if self._client is not None:
+            return self._client
         try:
             client = docker.DockerClient(base_url=self._daemon, timeout=DAEMON_TIMEOUT_S, version="auto")
         except (DockerException, requests.RequestException) as e:
@@ -153,6 +156,7 @@ class DockerProvider:
         program = self._ownership.directory / "boxd"
         shutil.copyfile(self._boxd, program)
         program.chmod(0o755)
+        self._client = client
         return client
 
     async def _ask(self, what: str, call: Callable[[docker.DockerClient], T]) -> T:

@@ -23,6 +23,7 @@ from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import Network, SandboxSpec
+from envfarm.core.uninterrupted import in_thread
 from envfarm.sandboxes import local_etc, local_groups, local_seccomp, local_users
 from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
@@ -130,27 +131,29 @@ class LocalProvider:
         self._host = None
 
     async def _prepared(self) -> _Host:
-        if self._host is None:
-            async with self._preparing:
-                if self._host is None:
-                    self._host = await asyncio.to_thread(self._prepare)
-        return self._host
+        if self._host is not None:
+            return self._host
+        async with self._preparing:
+            return await in_thread(self._prepare)  # to its end: `aclose` removes what it makes
 
     def _prepare(self) -> _Host:
+        if self._host is not None:
+            return self._host
         self._ownership.hold()
         self._boxes_fd = os.open(self._ownership.boxes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         tools = self._ownership.directory / "tools"
-        tools.mkdir(mode=0o755)
+        tools.mkdir(mode=0o755, exist_ok=True)
         shutil.copyfile(self._boxd, tools / "boxd")
         (tools / "boxd").chmod(0o755)
         machine = platform.machine()
-        return _Host(
+        self._host = _Host(
             bwrap=place_bwrap(tools),
             groups=local_groups.find() if self._walls.limits else None,
             seccomp=base64.b64encode(local_seccomp.program(machine)).decode() if self._walls.seccomp else "",
             as_root=os.geteuid() == 0,
             upper_on_disk=file_system_of(self._ownership.boxes) != "overlay",
         )
+        return self._host
 
     async def _trees(self, spec: SandboxSpec) -> list[Tree]:
         image = spec.environment.image

@@ -23,6 +23,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.task import Task
+from envfarm.core.uninterrupted import in_thread
 from envfarm.core.validation import ValidationReport
 from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, catalogue_sidecars, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
@@ -31,7 +32,6 @@ from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, SCHEMA, TASKS
 from envfarm.stores.catalogue_sidecars import environment_row
 from envfarm.stores.migrations import migrate
 from envfarm.stores.sql import Sql, insert_if_new, insert_or_replace, noting, open_sqlite, store_errors
-from envfarm.stores.uninterrupted import in_thread
 
 ARCHIVE_SUFFIX = ".tar.zst"
 SIDECAR_SUFFIX = ".json"

@@ -21,7 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from envfarm.core.errors import EnvfarmError, StoreError, UsageError, boundary
 from envfarm.core.observing import Observer
-from envfarm.stores.uninterrupted import in_thread
+from envfarm.core.uninterrupted import in_thread
 
 T = TypeVar("T")
 BUSY_MS = 30_000

@@ -21,9 +21,9 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import BareStep, End, Excerpt, Header, Step, Trajectory
+from envfarm.core.uninterrupted import in_thread
 from envfarm.stores import json_lines
 from envfarm.stores.blobs import FileBlobStore
-from envfarm.stores.uninterrupted import in_thread
 
 Line = Header | Step | Sampled | End
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, Mount, Network, SandboxSpec
 from envfarm.sandboxes.boxd_client import BoxdBox
 from envfarm.sandboxes.local import LocalProvider, file_system_of
-from envfarm.sandboxes.local_ownership import Labels, children_of
+from envfarm.sandboxes.local_ownership import Labels, Ownership, children_of
 from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.blobs import MemoryBlobs
 
@@ -226,6 +227,28 @@ async def test_a_box_whose_layer_was_taken_away_is_lost_and_not_broken(
         assert layer(tmp_path / "home", {"opt/low": "low"}) == low
     with pytest.raises(BoxLost, match="was removed or replaced"):
         await box.exec(ExecRequest(shell="cat /opt/low"))
+
+
+async def test_who_is_stopped_while_it_prepares_leaves_nothing(tmp_path: Path, boxd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, let_go, done, hold = threading.Event(), threading.Event(), threading.Event(), Ownership.hold
+
+    def slow_hold(ownership: Ownership) -> None:
+        begun.set()
+        let_go.wait(10)
+        hold(ownership)
+        done.set()
+
+    monkeypatch.setattr(Ownership, "hold", slow_hold)
+    provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
+    creating = asyncio.create_task(provider.create(spec_of(HOST)))
+    await asyncio.to_thread(begun.wait, 10)
+    creating.cancel()
+    asyncio.get_running_loop().call_later(0.2, let_go.set)
+    await asyncio.wait({creating})
+    assert creating.cancelled()
+    await provider.aclose()
+    await asyncio.to_thread(done.wait, 10)
+    assert not list((tmp_path / "home/boxes").iterdir())
 
 
 async def test_a_hostile_checkout_is_refused(tmp_path: Path, boxd: Path) -> None:

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from envfarm.stores.uninterrupted import in_thread
+from envfarm.core.uninterrupted import in_thread
 
 
 async def test_a_cancellation_waits_for_the_work() -> None:

@@ -1,7 +1,7 @@
-"""Blocking work of the stores, in a thread, such that a cancelled caller still knows whether it happened.
+"""Blocking work in a thread, such that a cancelled caller still knows whether it happened.
 
-Used by the stores that write files and databases. A thread cannot be stopped: a caller that went away at once would clean up while its
-own write is still on the way.
+For what is cleaned up afterwards: a thread cannot be stopped, and a caller that went away at once would clean up while its own work is
+still on the way.
 """
 
 import asyncio
