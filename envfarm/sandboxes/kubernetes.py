@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from itertools import islice
 from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
@@ -25,7 +24,8 @@ from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.cluster_room import ClusterRoom
 from envfarm.sandboxes.docker_plan import READY
 from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
-from envfarm.sandboxes.kubernetes_lease import MakerLease, renewed_at
+from envfarm.sandboxes.kubernetes_evidence import EVIDENCE_S, NodeEvidence
+from envfarm.sandboxes.kubernetes_lease import MakerLease
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.sandboxes.kubernetes_pod import AGENT, AREAS_READY, DOMAIN, PORT, Maker
 from envfarm.sandboxes.kubernetes_removal import PodRemoval
@@ -41,12 +41,9 @@ PROOF_S = 15.0
 """How long a network policy may take to become effective for a new pod."""
 WAY_BROKEN_S = 45.0
 """How long a running pod may refuse connections before it counts as lost: its network may recover in this time."""
-NODE_SILENT_S = 25.0
-"""A kubelet renews its node's lease every 10 s."""
-EVIDENCE_S = 5.0
-"""How long the watch may lag behind a box that does not answer."""
-LEAST_WITNESSES, MOST_WITNESSES = 2, 8
-"""Of open boxes on one node, how many are asked whether they answer where one does not. One alone may be in league with it."""
+PROBE_START_S = 20.0
+PROBE_ASKED = 4
+"""How often a pod is asked that was made for that, each time for `EVIDENCE_S`."""
 STRAY_AFTER_S, STRAY_AGAIN_S = 1.0, 60.0
 """A pod that belongs to nobody is removed after the first time, since the watch lags behind; retries are at most the second apart."""
 LAST_LOOK_S = 10.0
@@ -90,6 +87,7 @@ class KubernetesProvider:
         self._removal = PodRemoval(self._api, self._lease, options)
         self._watch = PodWatch(self._api, kubernetes_pod.selector(maker=self._maker.maker), changed=self._changed)
         self._proof = NetworkProof(self._api)
+        self._evidence = NodeEvidence(self._api, self._probe)
         self._room = ClusterRoom(options.creates_at_once)
         self._preparing = asyncio.Lock()
         self._prepared = False
@@ -210,6 +208,7 @@ class KubernetesProvider:
         for error in closed:
             if error is not None:
                 log.warning("a box could not be closed: %s", error)
+        await self._evidence.aclose()
         await asyncio.gather(*self._background)
         await self._proof.aclose()
         if self._prepared:
@@ -243,8 +242,7 @@ class KubernetesProvider:
 
         With `for_now` false it is given up as soon as the cluster has no place for it.
         """
-        self._made += 1
-        box = BoxId(f"box-{self._maker.maker}-{self._made}")
+        box = self._next_box()
         async with self._room.making(box):
             self._gone[box] = asyncio.get_running_loop().create_future()
             try:
@@ -329,9 +327,10 @@ class KubernetesProvider:
 
         While other boxes of the farm run, a pod without a place waits longer than `start_s`, without holding up others.
         """
-        digest = hashlib.sha256(token.encode()).hexdigest()
         now, ahead = self._api.now(), not for_now
-        body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=now, ahead=ahead)
+        body = kubernetes_pod.manifest(
+            spec, box, token_digest=_digest(token), maker=self._maker, options=self._options, now=now, ahead=ahead
+        )
         await self._post(box, body, for_now=for_now)
 
         def started(pod: Json) -> str | None:
@@ -409,6 +408,10 @@ class KubernetesProvider:
         query = {"labelSelector": kubernetes_pod.claimed(self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
         return bool((await self._api.ask("GET", self._api.path("pods"), query=query)).get("items"))
 
+    def _next_box(self) -> BoxId:
+        self._made += 1
+        return BoxId(f"box-{self._maker.maker}-{self._made}")
+
     def _token(self, box: BoxId) -> str:
         """Of its name, which no other box ever has: so whoever has the key can go on with it."""
         return hmac.new(self._key, box.encode(), hashlib.sha256).hexdigest()
@@ -470,37 +473,29 @@ class KubernetesProvider:
                 self._end(box, BoxLost(f"pod {box} no longer exists"))
             return
         self._changed(box, pod, False)
-        if not self._is_gone(box) and (lost := await self._node_trouble(pod) or await self._way_trouble(box, pod)):
+        node = _node(pod)
+        beside = [
+            made for each, made in self._open.items() if each != box and not self._is_gone(each) and _node(self._watch.pod(each)) == node
+        ]
+        if not self._is_gone(box) and (lost := await self._evidence.trouble(node, beside)):
             self._end(box, lost)
 
-    async def _way_trouble(self, box: BoxId, pod: Json) -> BoxLost | None:
-        """Whether the boxes beside it are as silent. What runs in one cannot silence them, so it is the network to their node."""
-        node = _node(pod)
-        living = (made for each, made in self._open.items() if each != box and not self._is_gone(each))
-        asked = list(islice((made for made in living if _node(self._watch.pod(made.box_id)) == node), MOST_WITNESSES))
-        if len(asked) < LEAST_WITNESSES or any(await asyncio.gather(*(made.answers(timeout_s=EVIDENCE_S) for made in asked))):
+    async def _probe(self, node: str) -> bool | None:
+        """See `NodeEvidence`."""
+        box = self._next_box()
+        self._gone[box] = asyncio.get_running_loop().create_future()
+        token = self._token(box)
+        body = kubernetes_pod.probe(box, node, token_digest=_digest(token), maker=self._maker, options=self._options)
+        try:
+            await self._api.ask("POST", self._api.path("pods"), body, within_s=ANSWER_S)
+            address = await self._watch.until(box, kubernetes_status.address, timeout_s=PROBE_START_S)
+            there = BoxAccess(Endpoint(host=address, port=PORT), token, epoch=0, alive=lambda: True, remove=lambda: self.destroy(box))
+            return await _answers_soon(BoxdBox(box, there))
+        except (SandboxError, TimeoutError) as e:
+            log.warning("no pod could be made on node %s to ask whether it can be reached: %s", node, e)
             return None
-        return BoxLost(f"no box on node {node} can be reached from here: {len(asked)} others were asked")
-
-    async def _node_trouble(self, pod: Json) -> BoxLost | None:
-        name = _node(pod)
-        try:
-            node = await self._api.ask("GET", f"/api/v1/nodes/{name}", within_s=EVIDENCE_S)
-        except Refused as e:
-            return BoxLost(f"node {name} no longer exists") if e.status == HTTPStatus.NOT_FOUND else None
-        for condition in (node.get("status") or {}).get("conditions") or ():
-            if condition.get("type") == "Ready" and condition.get("status") != "True":
-                return BoxLost(f"node {name} is not ready: {condition.get('reason', '')}: {condition.get('message', '')}")
-        return await self._node_silence(name)
-
-    async def _node_silence(self, node: str) -> BoxLost | None:
-        """Whether the node's kubelet has stopped renewing its lease, which shows a dead node sooner than its status does."""
-        try:
-            lease = await self._api.ask("GET", self._api.node_lease(node), within_s=EVIDENCE_S)
-        except Refused:
-            return None  # there is none, or this account may not read it
-        silent_s = self._api.now() - renewed_at(lease)
-        return BoxLost(f"node {node} has not renewed its lease for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
+        finally:
+            await self._undo(box)
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
         box = BoxId(name)
@@ -540,6 +535,21 @@ def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
     except (BoxBroken, BoxLost, ValueError) as e:
         hint = "this process must reach pods: run it in the cluster or on its network, and allow it in the network policies"
         raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
+
+
+async def _answers_soon(made: BoxdBox) -> bool:
+    try:
+        for _ in range(PROBE_ASKED):
+            if await made.answers(timeout_s=EVIDENCE_S):
+                return True
+            await asyncio.sleep(1)
+        return False
+    finally:
+        made.disconnect()
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _node(pod: Json | None) -> str:

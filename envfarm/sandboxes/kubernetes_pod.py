@@ -40,6 +40,16 @@ AHEAD_LIFE_S = 4 * 86400
 """After this the cluster ends a pod that was created ahead, whether its maker lives or not. A claim can only shorten it."""
 LONGEST_AHEAD_S = AHEAD_LIFE_S // 2
 """How long such a pod may wait for its claim, and how long the claimed box may then be needed."""
+PROBE_LIFE_S = 300
+POD: Json = {
+    "restartPolicy": "Never",
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "terminationGracePeriodSeconds": 1,
+    "hostname": "box",
+    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+}
+"""What every pod is."""
 
 
 class Maker(NamedTuple):
@@ -122,12 +132,7 @@ def manifest(
     """The pod, ready to post. `now` is the cluster's time, in seconds since the epoch; a pod that is created `ahead` has no owner yet."""
     areas = areas_of(spec)
     pod: Json = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "hostname": "box",
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        **POD,
         "initContainers": [_installer(options)],
         "containers": [_box(spec, areas, token_digest, cpu_requested=options.cpu_requested)],
         "volumes": _volumes(spec, areas),
@@ -146,12 +151,31 @@ def manifest(
     }
 
 
+def probe(name: str, node: str, *, token_digest: str, maker: Maker, options: KubernetesOptions) -> Json:
+    """A pod on this node in which no agent ever is: boxd alone, from its own image, which every box's node has."""
+    sizes = {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "16Mi"}
+    boxd = {
+        "name": CONTAINER,
+        "image": options.boxd_image,
+        "command": ["/boxd", "await", f":{PORT}", token_digest],
+        "securityContext": {"runAsUser": 0, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "resources": {"limits": sizes, "requests": sizes},
+    }
+    placement = {key: value for key, value in _placement(options).items() if key != "nodeSelector"}
+    pod = {**POD, "nodeName": node, "containers": [boxd], "activeDeadlineSeconds": PROBE_LIFE_S, **_names(Network.CLOSED), **placement}
+    said = {"owner": OWNER, "farm": maker.farm, "maker": maker.maker}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **_said(said)}, "spec": pod}
+
+
 def _metadata(spec: SandboxSpec, maker: Maker, *, owner: str) -> Json:
     said = {"owner": owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
-    deadline = {"deadline": spec.deadline.isoformat()} if spec.deadline else {}
+    return _said(said, **({"deadline": spec.deadline.isoformat()} if spec.deadline else {}))
+
+
+def _said(labels: dict[str, str], **annotations: str) -> Json:
     return {
-        "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in said.items()}},
-        "annotations": {DOMAIN + key: value for key, value in {**said, **deadline}.items()},
+        "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in labels.items()}},
+        "annotations": {DOMAIN + key: value for key, value in {**labels, **annotations}.items()},
     }
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from envfarm.core.sandbox import ExecRequest
 from envfarm.episodes.tools import commands_of
 from envfarm.sandboxes.kubernetes import KubernetesProvider
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+from envfarm.sandboxes.kubernetes_pod import PORT
 from envfarm.testing.conformance import CAPABILITIES, CHECKS, Check
+from tests.chaos.cluster.faults.boxes import firewall
 from tests.contract import kubernetes_cluster as cluster
 from tests.contract.conftest import Factory
 
@@ -162,6 +165,35 @@ async def test_a_pod_that_is_killed_at_its_own_limit_of_memory_is_broken_and_not
     # What boxd must keep of this is more than the whole pod may hold.
     with pytest.raises(BoxBroken, match="OOMKilled"):
         await box.exec(ExecRequest(shell="head -c 60000000 /dev/urandom", output_bytes=64 << 20))
+
+
+@contextmanager
+def unreachable(*where: str) -> Iterator[None]:
+    """The boxds there, for this machine: what is sent to them is dropped."""
+    rule = ("OUTPUT", "-p", "tcp", *where, "--dport", str(PORT), "-j", "DROP")
+    firewall("-I", *rule)
+    try:
+        yield
+    finally:
+        firewall("-D", *rule)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: packets to boxes are dropped by iptables")
+async def test_boxes_that_are_silent_together_are_not_believed_and_a_broken_way_is_told(
+    provider: KubernetesProvider, options: KubernetesOptions, factory: Factory
+) -> None:
+    boxes = [await provider.create(factory.spec()) for _ in range(3)]
+    addresses = [pod["status"]["podIP"] for pod in pods_of(options.namespace, provider)]
+    with unreachable("-d", ",".join(addresses)):
+        await asyncio.gather(*(provider._look(box.box_id) for box in boxes))
+    for box in boxes:
+        assert (await box.exec(ExecRequest(argv=("true",)))).ok
+    with unreachable():
+        await provider._look(boxes[0].box_id)
+    with pytest.raises(BoxLost, match="neither can a pod that was made there for this question"):
+        await boxes[0].exec(ExecRequest(argv=("true",)))
+    assert (await boxes[1].exec(ExecRequest(argv=("true",)))).ok
+    assert names(pods_of(options.namespace, provider)) <= {box.box_id for box in boxes}, "probes are removed"
 
 
 async def test_a_dead_makers_pod_is_collected_and_a_living_ones_is_not(

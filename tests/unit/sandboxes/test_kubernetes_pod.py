@@ -52,13 +52,16 @@ def test_a_pod_made_ahead_ends_by_itself_and_its_claim_asks_for_no_longer_life()
 def test_a_box_may_do_nothing_to_its_cluster() -> None:
     made = manifest(SPEC)["spec"]
     main = made["containers"][0]
-    assert not made["automountServiceAccountToken"]
-    assert not made["enableServiceLinks"]
-    assert made["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-    assert made["dnsConfig"]["nameservers"] == ["127.0.0.1"]
-    for container in (main, *made["initContainers"]):
-        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
-        assert not container["securityContext"]["allowPrivilegeEscalation"]
+    probe = kubernetes_pod.probe("w", "n1", token_digest="0" * 64, maker=Maker("farm", "m"), options=OPTIONS)["spec"]
+    assert probe["nodeName"] == "n1"
+    for pod in (made, probe):
+        assert not pod["automountServiceAccountToken"]
+        assert not pod["enableServiceLinks"]
+        assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+        assert pod["dnsConfig"]["nameservers"] == ["127.0.0.1"]
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert main["resources"]["limits"]["cpu"] == "1000m"
     assert main["resources"]["requests"] == {**main["resources"]["limits"], "cpu": "250m"}
     assert made["runtimeClassName"] == "gvisor"

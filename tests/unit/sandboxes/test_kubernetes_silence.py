@@ -3,18 +3,18 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import BoxBroken, BoxLost
+from envfarm.core.errors import BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import SandboxSpec
-from envfarm.sandboxes import kubernetes
+from envfarm.sandboxes import kubernetes, kubernetes_evidence
 from envfarm.sandboxes.boxd_client import BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.kubernetes import KubernetesProvider
@@ -85,43 +85,72 @@ async def test_many_pods_of_the_dead_are_listed_in_pages_and_removed_several_at_
 async def port(*, answers: bool) -> AsyncIterator[int]:
     """Of a boxd that answers, or takes connections and says nothing."""
 
+    serving: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        if answers:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await reader.read()
+        serving.add(asyncio.current_task())
+        with suppress(OSError, EOFError):
+            await reader.readuntil(b"\r\n\r\n")
+            if answers:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await reader.read()
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*filter(None, serving))
 
 
 @pytest.mark.parametrize(
-    ("others", "lost"),
-    [((False, False), True), ((False, True), False), ((False, None), False), ((), False)],
-    ids=["two as silent", "one answers", "one as silent and one that has ended", "alone"],
+    ("beside", "probe", "asked", "lost"),
+    [
+        ((False, False), True, True, False),
+        ((False, False), False, True, True),
+        ((False, True), False, False, False),
+        ((), False, True, True),
+        ((), None, True, False),
+    ],
+    ids=["all are silent but the probe", "and the probe", "one beside it answers", "alone with the probe", "none can be made"],
 )
-async def test_where_no_box_of_a_node_answers_it_is_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[bool | None, ...], lost: object
+async def test_whether_the_way_to_a_node_is_broken_says_a_pod_that_no_agent_ever_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: tuple[bool, ...], probe: object, asked: object, lost: object
 ) -> None:
-    monkeypatch.setattr(kubernetes, "EVIDENCE_S", 0.5)
+    monkeypatch.setattr(kubernetes_evidence, "EVIDENCE_S", 0.5)
+    probes: list[str] = []
+
+    async def ask(node: str) -> bool | None:
+        probes.append(node)
+        await asyncio.sleep(0.1)
+        assert probe is None or isinstance(probe, bool)
+        return probe
+
     cluster = FullCluster()
     async with AsyncExitStack() as stack, provided(cluster, tmp_path) as provider:
         alive = lease(provider.maker, ago_s=0)
         cluster.about = lambda _, path: alive if "kube-node-lease" in path else {"items": [alive]}
-        silent = BoxId("silent")
-        for name, answers in [(silent, False), *((BoxId(f"box-{n}"), answers) for n, answers in enumerate(others))]:
-            provider._gone[name] = asyncio.get_running_loop().create_future()
-            cluster.run(name, maker=provider.maker, owner="envfarm")
-            there = provider._access(name, SPEC, "token", "127.0.0.1")
-            endpoint = Endpoint(host="127.0.0.1", port=await stack.enter_async_context(port(answers=bool(answers))))
-            if answers is None:
-                provider._gone[name].set_result(BoxBroken("it hit its limit"))
-            provider._open[name] = BoxdBox(name, there._replace(endpoint=endpoint))
-        await provider.collect_left_overs()  # by then it has seen them
-        await provider._look(silent)
-        assert provider._gone[silent].done() is lost
-        assert not lost or "no box on node n1 can be reached from here: 2 others" in str(provider._gone[silent].result())
+        boxes = []
+        for n, answers in enumerate(beside):
+            provider._gone[name := BoxId(f"box-{n}")] = asyncio.get_running_loop().create_future()
+            endpoint = Endpoint(host="127.0.0.1", port=await stack.enter_async_context(port(answers=answers)))
+            boxes.append(BoxdBox(name, provider._access(name, SPEC, "token", "127.0.0.1")._replace(endpoint=endpoint)))
+        evidence = kubernetes_evidence.NodeEvidence(provider._api, ask)
+        found = await asyncio.gather(*(evidence.trouble("n1", boxes) for _ in range(3)))
+        await evidence.aclose()
+        for box in boxes:
+            box.disconnect()
+    assert probes == ["n1"] * bool(asked), "boxes that fall silent together share one"
+    for each in found:
+        assert isinstance(each, BoxLost) is lost
+
+
+async def test_a_probe_is_made_on_the_node_in_question_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "PROBE_START_S", 0.5)
+    cluster = FullCluster()
+    async with provided(cluster, tmp_path) as provider:
+        assert await provider._probe("n1") is None, "this cluster starts no pod"
+        (posted,) = cluster.events
+        assert posted["object"]["spec"]["nodeName"] == "n1"
+        assert cluster.deleted == {posted["object"]["metadata"]["name"]}
 
 
 @pytest.mark.parametrize(("ago_s", "lost"), [(5, False), (40, True)], ids=["it was heard of just now", "silent"])
@@ -134,6 +163,6 @@ async def test_a_node_that_is_still_called_ready_and_says_nothing_has_lost_its_b
     cluster = FullCluster()
     cluster.about = about
     async with provided(cluster, tmp_path) as provider:
-        found = await provider._node_trouble({"spec": {"nodeName": "n1"}})
+        found = await provider._evidence._status("n1")
     assert isinstance(found, BoxLost) is lost
     assert not lost or "node n1 has not renewed its lease" in str(found)
