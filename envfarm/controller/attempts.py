@@ -39,7 +39,14 @@ class Stage:
 
 
 async def attempt(
-    stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, cancel: asyncio.Event | None = None, bill: Bill | None = None
+    stage: Stage,
+    claim: Claim,
+    *,
+    retries: int,
+    deaths: int = 0,
+    cancel: asyncio.Event | None = None,
+    handed_over: asyncio.Event | None = None,
+    bill: Bill | None = None,
 ) -> Outcome:
     """Play once, on from where an earlier attempt broke off; what its boxes used goes on the bill. Raises nothing but cancellation."""
     spec = claim.spec
@@ -52,7 +59,9 @@ async def attempt(
                 return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
             fork = await _parents(stage, spec, earlier)
             cast = (spec, role.task, role.environment, role.policy, role.agents_environment)
-            job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, fork=fork, cancel=cancel, bill=bill or Bill())
+            job = Assignment(
+                *cast, epoch=claim.epoch, earlier=earlier, fork=fork, cancel=cancel, handed_over=handed_over, bill=bill or Bill()
+            )
             return storable(await stage.runner.run(job))
     except EnvfarmError as e:
         return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=told(str(e)))

@@ -148,6 +148,7 @@ class _Play:
     claim: Claim
     need: Amount
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    handed_over: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     bill: Bill = field(default_factory=Bill)
 
@@ -185,8 +186,9 @@ class Host:
         self._name = ""
         self._draining = asyncio.Event()
         self._drain_by_s = float("inf")
-        self._others_died = asyncio.Event()
-        self._others_died.set()  # before this one began, perhaps
+        self._others_go_on = False
+        self._others_went = asyncio.Event()
+        self._others_went.set()  # before this one began, perhaps
         self.last: Admission | None = None
         """The last decision, for people."""
 
@@ -196,7 +198,7 @@ class Host:
         return HostView(name=self._name, live=len(self._plays), draining=self._draining.is_set())
 
     async def run(self) -> None:
-        """Play until this is cancelled or drained; then boxes are closed, and what is unfinished is another's.
+        """Play until this is cancelled or drained; then boxes are closed or left, and what is unfinished is another's.
 
         Raises `StoreError` at its start.
         """
@@ -213,18 +215,22 @@ class Host:
                     tasks.create_task(self._beat())
                     tasks.create_task(self._pump())
                     tasks.create_task(self._mind_what_is_called_off())
-                    tasks.create_task(self._collect_after_the_dead())
+                    tasks.create_task(self._collect_after_others())
                     tasks.create_task(self._forget_what_is_over())
             except* _Drained:
                 pass
             finally:
-                await self._let_go()
+                await self._let_go(to_others=self._others_go_on)
                 if self._lease is not None:
                     with suppress(EnvfarmError):
                         await self._parts.leases.drop(self._lease, tally=self._tally.last())
 
-    def drain(self, *, grace_s: float = float("inf")) -> None:
-        """Start nothing more; `run` ends with the last episode, or after `grace_s`, when what is still played is another's."""
+    def drain(self, *, grace_s: float = float("inf"), others_go_on: bool = False) -> None:
+        """Start nothing more; `run` ends with the last episode, or after `grace_s`, when what is still played is another's.
+
+        With `others_go_on` its boxes are left to other hosts where they can adopt them.
+        """
+        self._others_go_on = others_go_on
         self._drain_by_s = min(self._drain_by_s, self._parts.tenure.now() + grace_s)
         self._draining.set()
         self._parts.bells.ring(QUEUE)
@@ -286,13 +292,16 @@ class Host:
         await self._put_strays_back()
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
-            self._others_died.set()
+            self._others_went.set()
         await self._see_who_is_large_enough()
 
     async def _see_who_is_large_enough(self) -> None:
         told = await self._parts.leases.offers()
         with boundary(StoreError, "what the hosts offer"):
-            self._offers = [OFFER.validate_json(offer, extra="ignore") for offer in told]  # a newer host may tell more
+            offers = [OFFER.validate_json(offer, extra="ignore") for offer in told]  # a newer host may tell more
+        if len(offers) < len(self._offers):
+            self._others_went.set()
+        self._offers = offers
         self._unmet = {one: beats + 1 for one, beats in self._unmet.items() if not any(offer.meets(one) for offer in self._offers)}
         self._left_alone.clear()
 
@@ -335,12 +344,12 @@ class Host:
                 log.error("episode %s was played no more, and had no outcome: it is tried again", claim.spec.episode_id)
                 self._parts.bells.ring(QUEUE)
 
-    async def _collect_after_the_dead(self) -> None:
+    async def _collect_after_others(self) -> None:
         while self._parts.collect is not None:
-            await self._others_died.wait()
-            self._others_died.clear()
+            await self._others_went.wait()
+            self._others_went.clear()
             for wait_s in COLLECT_AGAIN_S:
-                if await heard_in(self._others_died, wait_s):
+                if await heard_in(self._others_went, wait_s):
                     break
                 try:
                     await self._parts.collect()
@@ -514,8 +523,15 @@ class Host:
         with self._parts.observer.span("episode", within=spec.traceparent, **facts) as span:
             outcome: Outcome = Invalid(Cause.FARM.value, retryable=False, detail=refused)
             if not refused:
-                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
-                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel, bill=play.bill)
+                outcome = await attempt(
+                    self._parts.stage,
+                    claim,
+                    retries=self._options.retries,
+                    deaths=self._options.deaths,
+                    cancel=play.cancel,
+                    handed_over=play.handed_over,
+                    bill=play.bill,
+                )
             span.note(kind=outcome.kind, cause=outcome.cause if isinstance(outcome, Invalid) else "")
             return outcome
 
@@ -556,8 +572,11 @@ class Host:
         if failed or not isinstance(outcome, Invalid):
             self._pressures[flow] = self._pressure(flow).after(failed=failed)
 
-    async def _let_go(self) -> None:
+    async def _let_go(self, *, to_others: bool = False) -> None:
         tasks = [play.task for play in self._plays.values() if play.task is not None]
+        if to_others:
+            for play in self._plays.values():
+                play.handed_over.set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

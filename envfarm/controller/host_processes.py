@@ -60,8 +60,8 @@ class ProcessFleet:
         log.info("%s is started", name)
         return name
 
-    async def drain(self, host: str, *, grace_s: float) -> None:
-        """See `Fleet.drain`. A process knows two ways: now, or when all it plays is over."""
+    async def drain(self, host: str, *, grace_s: float, others_go_on: bool = False) -> None:  # noqa: ARG002 - as said
+        """See `Fleet.drain`. A process knows two ways: now, or when all it plays is over; it closes its boxes."""
         process = self._processes.pop(host, None) or self._leaving.get(host)
         if process is None or process.returncode is not None:
             return

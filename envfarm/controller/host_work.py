@@ -73,11 +73,11 @@ class HostLife:
         """How the host stands."""
         return self._work.host.view if self._work is not None else NOT_YET
 
-    def drain(self, *, grace_s: float = float("inf")) -> None:
+    def drain(self, *, grace_s: float = float("inf"), others_go_on: bool = False) -> None:
         """See `Host.drain`. 0 lets go of everything now."""
         self._grace_s = grace_s if self._grace_s is None else min(self._grace_s, grace_s)
         if self._work is not None:
-            self._work.host.drain(grace_s=grace_s)
+            self._work.host.drain(grace_s=grace_s, others_go_on=others_go_on)
 
     async def run(self) -> None:
         """Play until drained. Raises `UsageError` for settings that cannot be right, and bugs."""

@@ -39,9 +39,9 @@ class RayHost:
         self._over.set()  # Ray lets an actor go only when all its calls have answered
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
-    async def drain(self, grace_s: float) -> None:
+    async def drain(self, grace_s: float, others_go_on: bool) -> None:  # noqa: FBT001 - Ray's calls name nothing
         """See `Host.drain`."""
-        self._life.drain(grace_s=grace_s)
+        self._life.drain(grace_s=grace_s, others_go_on=others_go_on)
 
     async def view(self) -> HostView:
         """How it stands."""

@@ -143,13 +143,13 @@ class RayFleet:
             await asyncio.to_thread(lambda: self._actors.options(name=name, get_if_exists=True).remote(self._maker))
         return name
 
-    async def drain(self, host: str, *, grace_s: float) -> None:
+    async def drain(self, host: str, *, grace_s: float, others_go_on: bool = False) -> None:
         """See `Fleet.drain`."""
         self._draining.add(host)
         try:
             async with asyncio.timeout(ANSWER_S):
                 actor = await asyncio.to_thread(ray.get_actor, host)
-                await actor.drain.remote(grace_s)
+                await actor.drain.remote(grace_s, others_go_on)
         except (RayError, ValueError, TimeoutError) as e:
             log.warning("%s did not hear that it is to end, and is ended: %s", host, type(e).__name__)
             await self._end(host)
@@ -204,7 +204,7 @@ async def drain_node(place: RayPlace, *, grace_s: float) -> int:
             cluster = GcsClient(address=context.gcs_address)
             await asyncio.to_thread(cluster.drain_node, node, DRAIN_NODE_REASON_PREEMPTION, "the node ends", 0)
         ends = [asyncio.ensure_future(_end_of(name)) for name in here]
-        await asyncio.gather(*(_answer(name, "drain", grace_s) for name in here))
+        await asyncio.gather(*(_answer(name, "drain", grace_s, len(here) < len(names)) for name in here))
         await asyncio.gather(*ends)
         return len(here)
 

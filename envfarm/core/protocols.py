@@ -239,6 +239,10 @@ class Adopts(Protocol):
         """
         ...
 
+    def leave(self, box: BoxId) -> None:
+        """Let go of an open box, which lives on for whoever adopts it. One that nobody adopts is left over once this provider is closed."""
+        ...
+
 
 @runtime_checkable
 class Places(Protocol):

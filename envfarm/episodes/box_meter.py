@@ -45,6 +45,11 @@ class BoxMeter:
             self._observer.shift("boxes", 1, purpose=self._purpose)
         return adopted
 
+    def leave(self, provider: Adopts, box: Box) -> None:
+        """See `Adopts.leave`. What the box has used goes on its adopter's bill; on this one goes what it was granted."""
+        provider.leave(box.box_id)
+        self._off(None)
+
     async def close(self, box: Box) -> None:
         """Ask the box for its usage, remove it, and put it on the bill even if it did not answer. Raises what closing raises.
 
@@ -57,8 +62,11 @@ class BoxMeter:
             try:
                 await box.close()
             finally:
-                self._bill.add(of_box(self._spec, asyncio.get_running_loop().time() - self._asked_at, stats))
-                self._observer.shift("boxes", -1, purpose=self._purpose)
+                self._off(stats)
+
+    def _off(self, stats: BoxStats | None) -> None:
+        self._bill.add(of_box(self._spec, asyncio.get_running_loop().time() - self._asked_at, stats))
+        self._observer.shift("boxes", -1, purpose=self._purpose)
 
     async def _stats(self, box: Box) -> BoxStats | None:
         try:

@@ -112,6 +112,8 @@ class Assignment:
     """Replaces the last attempt's record: the steps of the episode that this one forks."""
     cancel: asyncio.Event | None = None
     """Set to cancel the episode. (Cancelling the asyncio task only interrupts it: the episode can be resumed.)"""
+    handed_over: asyncio.Event | None = None
+    """Set before the task is cancelled where another process goes on: the box is left to it, if it can adopt it."""
     grace_s: float = GRACE_S
     bill: Bill = field(default_factory=Bill)
     """What its boxes used, the agent's and the grader's; written as each box closes."""
@@ -189,6 +191,10 @@ class _Play:
                     if answer is not None:
                         event = answer
                         break
+        except asyncio.CancelledError:
+            if self._job.handed_over is not None and self._job.handed_over.is_set():
+                self._leave_box()
+            raise
         finally:
             if self._watching is not None:
                 self._watching.cancel()
@@ -239,11 +245,10 @@ class _Play:
         Such an action's box is in a state that no record has. Where it does not work out, for whatever reason,
         a replay in another one does.
         """
-        provider, (made_by, _, box) = self._runner.provider, earlier.header.box.partition(":")
-        if not isinstance(provider, Adopts) or made_by != provider.name or earlier.end is not None:
+        provider, (made_by, _, box) = self._adopting, earlier.header.box.partition(":")
+        if provider is None or made_by != self._runner.provider.name or earlier.end is not None:
             return False
-        other = earlier.header.environment_digest != self._agents_environment.digest
-        if other or self._job.fork is not None or isinstance(self._job.policy, Program):
+        if earlier.header.environment_digest != self._agents_environment.digest:
             return False
         self._meter = BoxMeter(self._sandbox_spec(), "agent", self._job.bill, self._runner.observer)
         try:
@@ -535,6 +540,23 @@ class _Play:
         self._box = self._meter = self._tools = None
         if interrupted is not None:
             raise interrupted
+
+    def _leave_box(self) -> None:
+        """Leave the box to whoever takes the episode over, unless no record names it or nobody can adopt it."""
+        if self._adopting is None or self._box is None or self._meter is None or not self._has_header:
+            return
+        self._meter.leave(self._adopting, self._box)
+        self._box = self._meter = self._tools = None
+
+    @property
+    def _adopting(self) -> Adopts | None:
+        """The provider, if another process can go on in this episode's box. A program would have to begin again, and a box that is graded
+        in place may hold what its grader has put there.
+        """
+        provider, job = self._runner.provider, self._job
+        if not isinstance(provider, Adopts) or job.fork is not None or isinstance(job.policy, Program) or job.task.plan.mode == "shared":
+            return None
+        return provider
 
     @property
     def _agents_environment(self) -> Environment:

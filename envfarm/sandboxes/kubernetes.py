@@ -95,6 +95,8 @@ class KubernetesProvider:
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
         """For every box that belongs to somebody: in creation, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
+        self._left: set[BoxId] = set()
+        """For others to adopt."""
         self._background: set[asyncio.Task[None]] = set()
         self._taking: asyncio.Task[None] | None = None
         """Ends a blank of another maker."""
@@ -142,6 +144,13 @@ class KubernetesProvider:
         finally:
             if box not in self._open:
                 await self._undo(box)
+
+    def leave(self, box: BoxId) -> None:
+        """See `Adopts.leave`. `collect_left_overs` of others removes it once this maker's lease has expired."""
+        if (made := self._open.pop(box, None)) is not None:
+            made.disconnect()
+            self._left.add(box)
+            self._room.changed()
 
     @property
     def maker(self) -> str:
@@ -221,13 +230,13 @@ class KubernetesProvider:
         self._api.close()
 
     async def _remove_all(self) -> bool:
-        """Remove every pod of this maker. Returns whether none is left."""
+        """Remove every pod of this maker but those that were left to others. Returns whether none is left."""
         try:
-            await self._removal.delete_all_of(self._maker.maker, within_s=LAST_LOOK_S)
+            await self._removal.delete_all_of(self._maker.maker, but=self._left, within_s=LAST_LOOK_S)
         except SandboxError as e:
             log.warning("pods may be left until the lease of maker %s has expired: %s", self._maker.maker, e)
             return False
-        return True
+        return not self._left
 
     async def _prepare(self) -> None:
         async with self._preparing:

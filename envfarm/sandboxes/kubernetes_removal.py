@@ -1,7 +1,7 @@
 """Removes pods: one, all of a maker, and what dead makers left."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 
 from envfarm.core.ids import BoxId
@@ -32,9 +32,10 @@ class PodRemoval:
             return False
         return True
 
-    async def delete_all_of(self, maker: str, *, within_s: float) -> None:
-        """Delete every pod of a maker. Raises `SandboxError`."""
-        await self._delete_each(await self._pods(kubernetes_pod.selector(maker=maker), within_s=within_s), within_s=within_s)
+    async def delete_all_of(self, maker: str, *, but: Collection[BoxId] = (), within_s: float) -> None:
+        """Delete every pod of a maker `but` these. Raises `SandboxError`."""
+        pods = await self._pods(kubernetes_pod.selector(maker=maker), within_s=within_s)
+        await self._delete_each([pod for pod in pods if pod["metadata"]["name"] not in but], within_s=within_s)
 
     async def collect(self) -> int:
         """See `SandboxProvider.collect_left_overs`."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
-from envfarm.core.errors import BoxBroken, BoxLost
-from envfarm.core.ids import BoxId
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError
+from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
@@ -212,6 +212,29 @@ class ScriptedProvider:
         """Close every box."""
         for box in self.boxes:
             box.closed = True
+
+
+@dataclass
+class LastingProvider(ScriptedProvider):
+    """Creates scripted boxes that go on without whoever made them. Implements `Adopts`."""
+
+    asked: list[tuple[BoxId, tuple[ExecId, ...]]] = field(default_factory=list)
+    """Which boxes were to be adopted, with the commands that none of them may have begun."""
+    left: list[BoxId] = field(default_factory=list)
+    refusal: EnvfarmError | None = None
+
+    async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> ScriptedBox | None:
+        """The box, if it is open and the episode's."""
+        self.asked.append((box, tuple(but)))
+        if self.refusal is not None:
+            raise self.refusal
+        (found,) = (each for each in self.boxes if each.box_id == box)
+        others = found.closed or found.spec.episode_id != spec.episode_id
+        return None if others or any(request.exec_id in but for request in found.requests) else found
+
+    def leave(self, box: BoxId) -> None:
+        """Keep it open."""
+        self.left.append(box)
 
 
 def _below(path: str, roots: Sequence[str]) -> bool:

@@ -242,6 +242,28 @@ async def test_a_box_goes_on_with_another_process_and_the_one_that_made_it_lets_
     await other.aclose()
 
 
+async def test_boxes_that_are_left_outlive_their_maker_and_those_that_nobody_adopts_are_collected(
+    options: KubernetesOptions, factory: Factory
+) -> None:
+    maker, other = providers_of_one_farm(options, factory)
+    specs = [factory.spec().model_copy(update={"episode_id": EpisodeId(f"e-{n}"), "epoch": 1}) for n in range(3)]
+    wanted, unwanted, closed = [await maker.create(spec) for spec in specs]
+    maker.leave(wanted.box_id)
+    maker.leave(unwanted.box_id)
+    await maker.aclose()
+    left = {wanted.box_id, unwanted.box_id}
+    assert names(pods(options.namespace)) & {*left, closed.box_id} == left
+    adopted = await other.adopt(specs[0].model_copy(update={"epoch": 2}), wanted.box_id, but=commands_of(0))
+    assert adopted is not None
+    async with asyncio.timeout(60):
+        while await other.collect_left_overs() == 0:
+            await asyncio.sleep(1)
+    assert names(pods(options.namespace)) & left == {wanted.box_id}
+    assert (await adopted.exec(ExecRequest(argv=("true",)))).ok
+    await other.aclose()
+    assert names(pods(options.namespace)) & left == set()
+
+
 async def test_a_box_is_not_adopted_by_another_episode_and_removed_where_it_has_gone_on(
     options: KubernetesOptions, factory: Factory
 ) -> None:

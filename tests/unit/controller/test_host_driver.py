@@ -48,7 +48,7 @@ class ListedFleet:
         await self._tell()
         return name
 
-    async def drain(self, host: str, *, grace_s: float) -> None:
+    async def drain(self, host: str, *, grace_s: float, others_go_on: bool = False) -> None:  # noqa: ARG002 - a fleet's
         self.drained.append((host, grace_s))
         await self._tell()
 

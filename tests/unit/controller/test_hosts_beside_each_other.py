@@ -12,7 +12,8 @@ from envfarm.controller.host import Offer
 from envfarm.core.ids import TaskDigest
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.rollout_queue import Share
-from envfarm.testing.small_service import A, SmallService
+from envfarm.testing.scripted_box import LastingProvider
+from envfarm.testing.small_service import A, SmallService, echo
 from tests.unit.controller.trainers_side import TASKS, Gate, asked, collected
 
 pytestmark = pytest.mark.timeout(60)
@@ -46,8 +47,25 @@ async def test_a_full_host_foresees_boxes_to_grade_in_and_then_its_part_of_what_
     await farm.close()
 
 
-async def test_a_host_clears_up_after_a_dead_one_that_played_nothing(tmp_path: Path) -> None:
-    """It may have held boxes that were made ahead."""
+@pytest.mark.parametrize("others", [True, False])
+async def test_boxes_are_left_to_other_hosts_where_there_are_any(tmp_path: Path, others: bool) -> None:  # noqa: FBT001 - a case
+    provider, gate = LastingProvider(answer=echo), Gate()
+    farm = SmallService(tmp_path, provider=provider, policy=lambda _: gate)
+    await farm.open()
+    await farm.service.submit(A, asked(TASKS[0], members=1))
+    async with farm.playing():
+        await gate.reached.wait()
+        farm.host.drain(grace_s=0.0, others_go_on=others)
+        async with asyncio.timeout(30):
+            while farm.host.view.live:  # noqa: ASYNC110 - it is asked again
+                await asyncio.sleep(0.01)
+    assert len(provider.open_boxes) == len(provider.left) == int(others)
+    await farm.close()
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["it died", "it ended in good order"])
+async def test_a_host_clears_up_after_another_one_that_played_nothing(tmp_path: Path, dies: object) -> None:
+    """It may have held boxes that were made ahead, or left some that nobody adopts."""
     farm = SmallService(tmp_path, lease_s=0.3)
     await farm.open()
     looks = asyncio.Semaphore(0)
@@ -57,11 +75,14 @@ async def test_a_host_clears_up_after_a_dead_one_that_played_nothing(tmp_path: P
         return 0
 
     farm.host._parts = replace(farm.host._parts, collect=collect)
+    other = await farm.leases.take("other", lease_s=600.0, offer=Offer(capacity=farm.capacity, share=farm.share).model_dump_json())
     async with farm.playing(), asyncio.timeout(20):  # the next look without a death comes after half a minute
         await looks.acquire()
         await looks.acquire()
         assert looks.locked(), "no look that nobody died for"
-        await farm.leases.take("dead", lease_s=0.0)
+        while len(farm.host._offers) < 2:  # noqa: ASYNC110 - a beat tells nobody
+            await asyncio.sleep(0.01)
+        await (farm.leases.lapse("other") if dies else farm.leases.drop(other))
         await looks.acquire()
-        assert "dead" not in await farm.leases.hosts()
+        assert "other" not in await farm.leases.hosts()
     await farm.close()

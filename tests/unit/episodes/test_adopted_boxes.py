@@ -10,14 +10,15 @@ import pytest
 
 from envfarm.core.action import Action, Bash, Decision, Finish
 from envfarm.core.errors import BoxBroken, EnvfarmError, PolicyError, SandboxError
-from envfarm.core.ids import BoxId, ExecId
-from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from envfarm.core.outcome import Outcome
+from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import Step, Trajectory
+from envfarm.core.usage import Bill
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.episodes.tools import commands_of
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_scored, make_spec, make_task
-from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
+from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
+from envfarm.testing.scripted_box import LastingProvider, ScriptedBox
 
 SPEC = make_spec()
 SCRIPT: tuple[Action, ...] = (Bash(command="one"), Bash(command="two"), Finish(message="done"))
@@ -30,22 +31,6 @@ async def echo(box: ScriptedBox, request: ExecRequest) -> ExecResult:
         box.files[f"/testbed/{request.shell}"] = b"x"
         return ExecResult(exit_code=0, stdout=f"ran {request.shell}\n".encode())
     return ExecResult(exit_code=1)
-
-
-@dataclass
-class LastingProvider(ScriptedProvider):
-    """Boxes go on without those who made them."""
-
-    asked: list[tuple[BoxId, tuple[ExecId, ...]]] = field(default_factory=list)
-    refusal: EnvfarmError | None = None
-
-    async def adopt(self, spec: SandboxSpec, box: BoxId, *, but: Sequence[ExecId]) -> ScriptedBox | None:
-        self.asked.append((box, tuple(but)))
-        assert spec.episode_id == SPEC.episode_id
-        if self.refusal is not None:
-            raise self.refusal
-        (found,) = (each for each in self.boxes if each.box_id == box)
-        return None if found.closed or any(request.exec_id in but for request in found.requests) else found
 
 
 @dataclass
@@ -162,3 +147,50 @@ async def test_no_box_is_asked_for_that_its_host_has_closed_or_that_is_of_anothe
     other = make_environment(work_dir="/elsewhere")
     assert await runner.run(job(SCRIPT, earlier=unended, environment=other)) == make_scored(1.0)
     assert provider.asked == []
+
+
+async def test_who_hands_over_leaves_its_box_to_the_next(runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories) -> None:
+    over, bill = asyncio.Event(), Bill()
+    async with interrupted(runner, store, provider, handed_over=over, bill=bill) as playing:
+        over.set()
+        playing.cancel()
+    (box,) = provider.boxes
+    assert provider.left == [box.box_id]
+    assert not box.closed
+    assert (bill.total.boxes, bill.total.unmeasured) == (1, 1), "what it used its adopter is told"
+    assert await runner.run(job(SCRIPT, earlier=await store.read(SPEC.episode_id), epoch=1)) == make_scored(1.0)
+    assert "was adopted" in (await store.read(SPEC.episode_id)).header.started_because
+    assert provider.boxes == [box]
+    assert box.closed
+
+
+@pytest.mark.parametrize(
+    "case",
+    [{}, {"task": make_task(plan=make_plan(mode="shared"))}, {"fork": ()}],
+    ids=["it is only interrupted", "it is graded in place", "a fork"],
+)
+async def test_in_all_other_cases_its_box_is_closed(
+    runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories, case: dict[str, object]
+) -> None:
+    over = asyncio.Event()
+    async with interrupted(runner, store, provider, handed_over=over, **case) as playing:
+        if case:
+            over.set()
+        playing.cancel()
+    assert provider.left == []
+    assert provider.open_boxes == []
+
+
+@asynccontextmanager
+async def interrupted(
+    runner: EpisodeRunner, store: FileTrajectories, provider: LastingProvider, **fields: object
+) -> AsyncIterator[asyncio.Task[Outcome]]:
+    """An episode whose policy thinks about its second action, and that the block interrupts."""
+    playing = asyncio.create_task(runner.run(job(SCRIPT[:1], **fields)))
+    async with asyncio.timeout(30):
+        while (record := await store.last(SPEC.episode_id)) is None or not record.steps:  # noqa: ASYNC110 - a journal tells nobody
+            await asyncio.sleep(0.01)
+    assert provider.open_boxes
+    yield playing
+    with pytest.raises(asyncio.CancelledError):
+        await playing
