@@ -147,12 +147,20 @@ class Farm:
                     options = kubernetes_options.load(self.settings.kubernetes)
                     with _extra("kubernetes", "kubernetes", "urllib3"):
                         from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - see above
-                    with boundary(StoreError, "keeping the key of pods' boxes"):
-                        key = whole_files.kept_first(self.settings.home / "pods.key", secrets.token_bytes(32))
-                    self._providers[name] = KubernetesProvider(options, self.blobs, key=key)
+                    self._providers[name] = KubernetesProvider(options, self.blobs, key=self._pods_key())
                 case _:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
+
+    def _pods_key(self) -> bytes:
+        """The key that all hosts of this home derive pods' tokens from. Raises `StoreError`."""
+        path, fresh = self.settings.home / "pods.key", secrets.token_bytes(32)
+        with boundary(StoreError, "keeping the key of pods' boxes"):
+            key = whole_files.kept_first(path, fresh)
+        if len(key) != len(fresh):
+            hint = "stop all hosts and remove it: the next one makes another"
+            raise StoreError(f"{path} holds no key: it has {len(key)} bytes, and a key has {len(fresh)}", hint=hint)
+        return key
 
     def builder(self, name: str) -> ImageBuilder:
         """The builder of environments for a provider."""

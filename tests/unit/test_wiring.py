@@ -9,14 +9,17 @@ import pytest
 
 from envfarm import wiring
 from envfarm.core import digest
-from envfarm.core.errors import ImageError, UsageError
+from envfarm.core.errors import ImageError, StoreError, UsageError
+from envfarm.core.ids import BoxId
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import Holds, ImageBuilder
 from envfarm.core.recipe import Recipe
 from envfarm.images.layer_store import LayerStore
+from envfarm.sandboxes.kubernetes import KubernetesProvider
 from envfarm.settings import read
 from envfarm.testing.factories import make_task
 from envfarm.wiring import Farm
+from tests.unit.sandboxes.full_cluster import FullCluster, served
 
 
 def test_a_missing_client_is_named_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +133,19 @@ async def test_what_could_not_be_made_while_nobody_waited_any_more_is_tried_agai
         await asyncio.wait([waiter, *farm._environments.values()])
         farm.layers.fault = None
         assert (await farm.environment(task, "local")).image.layers == (farm.layers.layer,)
+
+
+def test_a_key_of_pods_that_is_none_is_told(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    with served(FullCluster(), kubeconfig):
+        options = tmp_path / "kubernetes.toml"
+        options.write_text(f"boxd_image = 'r/b'\nkubeconfig = '{kubeconfig}'\n")
+        settings = read().model_copy(update={"home": tmp_path, "kubernetes": options})
+        first, second = (Farm(settings).provider("kubernetes") for _ in range(2))
+        assert isinstance(first, KubernetesProvider)
+        assert isinstance(second, KubernetesProvider)
+        assert first._token(BoxId("box-1")) == second._token(BoxId("box-1"))
+        (tmp_path / "pods.key").write_bytes(b"")
+        with pytest.raises(StoreError, match=r"pods.key holds no key: it has 0 bytes") as told:
+            Farm(settings).provider("kubernetes")
+    assert "remove it" in told.value.hint
