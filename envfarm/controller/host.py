@@ -7,17 +7,17 @@ One per process: in the API's own, or in processes and actors on Ray that do not
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import ceil
-from typing import NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from envfarm.controller.attempts import Stage, attempt
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
+from envfarm.controller.host_sizes import HostSizes, Offer
 from envfarm.controller.host_tally import HostTally
 from envfarm.controller.owners import Owners
 from envfarm.controller.retention import Retention
@@ -42,7 +42,6 @@ from envfarm.stores.outcome_rows import encoded
 from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue, Waiting
 from envfarm.stores.rollout_results import BILLS_S, SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
-from envfarm.stores.sql import CHUNK
 
 log = logging.getLogger(__name__)
 
@@ -75,28 +74,6 @@ class HostOptions(Frozen):
     def beat_s(self) -> float:
         """How often it renews its lease, and keeps house."""
         return self.lease_s / 3
-
-
-class Offer(Frozen):
-    """What a host tells the others of itself, beside its lease."""
-
-    capacity: Amount
-    share: Share
-
-    def meets(self, wanted: "Wanted") -> bool:
-        """Whether it could play that, if it played nothing else."""
-        return self.share.takes(wanted.player) and not self.capacity.lacks(wanted.need)
-
-
-OFFER = TypeAdapter(Offer)
-
-
-class Wanted(NamedTuple):
-    """What an episode needs of a host."""
-
-    player: str
-    """The policy that plays it."""
-    need: Amount
 
 
 class HostView(Frozen):
@@ -175,12 +152,8 @@ class Host:
         """As of the last beat."""
         self._claiming = asyncio.Lock()
         """Held until what was claimed is played."""
-        self._left_alone: set[TaskDigest] = set()
-        """Too large for this host, as seen since the last beat: what waits behind them is looked at instead."""
-        self._offers: Sequence[Offer] = ()
-        """Of all hosts that live, as of the last beat."""
-        self._unmet: dict[Wanted, int] = {}
-        """For so many beats in a row no host could play what is too large for this one."""
+        own = Offer(capacity=options.capacity, share=options.share)
+        self._sizes = HostSizes(own, patience_s=options.patience_s, beat_s=options.beat_s)
         self._lease: HostLease | None = None
         self._tally = HostTally(parts.counted)
         self._name = ""
@@ -271,8 +244,7 @@ class Host:
 
     async def _take(self, name: str) -> None:
         options, asked_at = self._options, self._parts.tenure.now()
-        offer = Offer(capacity=options.capacity, share=options.share).model_dump_json()
-        self._lease = await self._parts.leases.take(name, lease_s=options.lease_s, offer=offer)
+        self._lease = await self._parts.leases.take(name, lease_s=options.lease_s, offer=self._sizes.own.model_dump_json())
         self._parts.tenure.granted(asked_at, options.lease_s)
         self._tally.next_lease()
         self._quotas = await self._parts.access.quotas()
@@ -293,17 +265,10 @@ class Host:
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_went.set()
-        await self._see_who_is_large_enough()
-
-    async def _see_who_is_large_enough(self) -> None:
-        told = await self._parts.leases.offers()
-        with boundary(StoreError, "what the hosts offer"):
-            offers = [OFFER.validate_json(offer, extra="ignore") for offer in told]  # a newer host may tell more
-        if len(offers) < len(self._offers):
+        known = self._sizes.hosts
+        self._sizes.heard(await self._parts.leases.offers())
+        if self._sizes.hosts < known:
             self._others_went.set()
-        self._offers = offers
-        self._unmet = {one: beats + 1 for one, beats in self._unmet.items() if not any(offer.meets(one) for offer in self._offers)}
-        self._left_alone.clear()
 
     async def _tell_levels(self) -> None:
         lengths, observer = await self._parts.queue.lengths(), self._parts.observer
@@ -407,11 +372,11 @@ class Host:
         self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
         for why in (*("granted" for _ in decision.granted), *("too large" for _ in decision.too_large), *decision.held.values()):
             self._parts.observer.count("admission", decision=why)
-        known = len(self._left_alone)
-        refused = self._refuse([one for one in waiting if one.episode in decision.too_large], needs)
+        known = len(self._sizes.left_alone)
+        refused = self._sizes.refused([one for one in waiting if one.episode in decision.too_large], needs)
         wanted = (*decision.granted, *refused)
         if not wanted:
-            return len(self._left_alone) > known
+            return len(self._sizes.left_alone) > known
         async with self._claiming:
             claimed = await self._parts.queue.claim(self._lease, wanted, {e: _grant(needs[e]) for e in wanted})
             if claimed.fenced:
@@ -423,32 +388,15 @@ class Host:
 
     async def _waiting(self) -> Sequence[Waiting]:
         options = self._options
-        return await self._parts.queue.waiting(each=options.look_ahead, share=options.share, but=tuple(self._left_alone))
-
-    def _refuse(self, too_large: Sequence[Waiting], needs: Mapping[EpisodeId, Amount]) -> dict[EpisodeId, str]:
-        """Of what is too large for this host: what was so for every host for too long, and why. The rest is left alone for a beat."""
-        refused: dict[EpisodeId, str] = {}
-        for one in too_large:
-            wanted = Wanted(one.player, needs[one.episode])
-            if self._unmet.setdefault(wanted, 0) * self._options.beat_s > self._options.patience_s:
-                refused[one.episode] = self._what_lacks(wanted)
-            elif len(self._left_alone) < CHUNK:
-                self._left_alone.add(one.task)
-        return refused
-
-    def _what_lacks(self, wanted: Wanted) -> str:
-        need, able = wanted.need, [offer.capacity for offer in self._offers if offer.share.takes(wanted.player)]
-        largest = min(able, key=lambda capacity: capacity.share(need), default=self._options.capacity)
-        lacks = largest.lacks(need)
-        return f"needs more than this farm has: {lacks}={getattr(need, lacks):g}, of which its largest host has {getattr(largest, lacks):g}"
+        return await self._parts.queue.waiting(each=options.look_ahead, share=options.share, but=tuple(self._sizes.left_alone))
 
     async def _look_ahead(self) -> None:
         """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn.
 
         Of what waits all hosts see the same: each tells as much of its beginning as they play on average.
         """
-        hosts = sum(offer.share == self._options.share for offer in self._offers)
-        if self._parts.foresee is None or not hosts:  # before the first beat nobody knows how many there are
+        hosts = self._sizes.alike
+        if self._parts.foresee is None or not hosts:
             return
         flows: dict[tuple[TenantId, str], list[TaskDigest]] = {}
         for one in await self._waiting():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.controller.host import Offer
+from envfarm.controller.host_sizes import Offer
 from envfarm.core.ids import TaskDigest
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.rollout_queue import Share
@@ -80,7 +80,7 @@ async def test_a_host_clears_up_after_another_one_that_played_nothing(tmp_path: 
         await looks.acquire()
         await looks.acquire()
         assert looks.locked(), "no look that nobody died for"
-        while len(farm.host._offers) < 2:  # noqa: ASYNC110 - a beat tells nobody
+        while farm.host._sizes.hosts < 2:  # noqa: ASYNC110 - a beat tells nobody
             await asyncio.sleep(0.01)
         await (farm.leases.lapse("other") if dies else farm.leases.drop(other))
         await looks.acquire()
