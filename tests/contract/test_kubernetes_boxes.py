@@ -178,6 +178,15 @@ def unreachable(*where: str) -> Iterator[None]:
         firewall("-D", *rule)
 
 
+async def test_a_pod_that_is_made_to_be_asked_answers_on_gvisor_too(options: KubernetesOptions, factory: Factory) -> None:
+    provider = KubernetesProvider(options.model_copy(update={"runtime_class": "gvisor", "own_kernel": True}), factory.blobs)
+    box = await provider.create(factory.spec())
+    (pod,) = pods_of(options.namespace, provider)
+    assert await provider._probe(pod["spec"]["nodeName"]) is True
+    assert names(pods_of(options.namespace, provider)) == {box.box_id}
+    await provider.aclose()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: packets to boxes are dropped by iptables")
 async def test_boxes_that_are_silent_together_are_not_believed_and_a_broken_way_is_told(
     provider: KubernetesProvider, options: KubernetesOptions, factory: Factory
