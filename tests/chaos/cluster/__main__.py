@@ -55,9 +55,10 @@ def main() -> int:
     began = time.monotonic()
     with field(asked, PLACE) as place:
         storm = _play(place, faults, options)
-        told = truth.read(place.database, place.agents)
+        told, went_on = truth.read(place.database, place.agents), truth.went_on(place.home / "runs/trajectories")
         storm.judge_remains()
     _tell(storm, told, left_out)
+    _say("attempts that went on: " + (", ".join(f"{count} {way}" for way, count in went_on.most_common()) or "none"))
     _say(f"{len(storm.struck)} faults, {len(told.episodes)} episodes, {time.monotonic() - began:.0f} s, {len(storm.complaints)} complaints")
     for complaint in storm.complaints:
         _say(f"complaint: {complaint}")

@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
@@ -35,6 +36,10 @@ RETRIES = "SELECT at, body FROM events WHERE kind = 'retrying' AND rollout_id = 
 
 
 GROUPS = "SELECT state, count(*) FROM groups WHERE rollout_id = ANY(%s) GROUP BY state"
+
+
+HEADER = b'{"kind":"header",'
+WAYS = ("its box lived and was adopted", "replayed and agreed", "started again")
 
 
 class Ended(NamedTuple):
@@ -109,6 +114,13 @@ def read(database: str, agents: Mapping[str, str]) -> Told:
         retries = [Retry(body["episode"], at, body["why"]) for at, body in _events(connection, runs)]
         groups: dict[str, int] = dict(connection.execute(GROUPS, (runs,)).fetchall())
     return Told(tuple(episodes), tuple(retries), groups)
+
+
+def went_on(records: Path) -> Counter[str]:
+    """How attempts that were interrupted went on, as the headers of their records say."""
+    lines = (line for path in records.glob("*.jsonl") for line in path.read_bytes().splitlines() if line.startswith(HEADER))
+    reasons = [str(json.loads(line)["started_because"]) for line in lines]
+    return Counter(way for reason in reasons for way in WAYS if way in reason)
 
 
 def one_outcome(told: Told, asked: int) -> list[str]:
