@@ -5,8 +5,10 @@ It hears signals as `envfarm hosts` does. Says the numbers of the hosts' process
 
 import asyncio
 import sys
+from contextlib import suppress
 
 import ray
+from ray.exceptions import ActorUnavailableError
 
 from envfarm.cli.hosts import until_stopped
 from envfarm.controller.host_driver import HostDriver
@@ -24,9 +26,17 @@ async def nothing() -> Load:
 async def tell_when_both_play(fleet: RayFleet, release: str) -> None:
     while len(names := [name for name in await fleet.hosts() if name.startswith(f"host-{release}-")]) < 2:  # noqa: ASYNC110 - Ray rings no bell
         await asyncio.sleep(0.05)
-    numbers = [await ray.get_actor(name).process.remote() for name in names]
+    numbers = [await process_of(name) for name in names]
     sys.stdout.write(" ".join(map(str, numbers)) + "\n")
     sys.stdout.flush()
+
+
+async def process_of(name: str) -> int:
+    while True:
+        with suppress(ActorUnavailableError):  # Ray is starting it again
+            number: int = await ray.get_actor(name).process.remote()
+            return number
+        await asyncio.sleep(0.05)
 
 
 async def drive(address: str, maker: SmallHosts, release: str) -> None:
