@@ -15,16 +15,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from envfarm.cli import console
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.sql import open_database
 from envfarm.testing import postgres
 from tests.bench import farm_asked, farm_cluster, farm_seen
-from tests.bench.farm_asked import Ask
+from tests.bench.farm_asked import Ask, Where
 from tests.bench.farm_host import HostOrder
 from tests.bench.farm_simulator import simulator
 
@@ -42,7 +43,9 @@ def main() -> None:
     parser.add_argument("--median-s", type=float, default=0.0, help="of an action; 0 draws it so that the cores are not full")
     parser.add_argument("--most-s", type=float, default=1800.0, help="after which a size is given up")
     parser.add_argument("--kubeconfig", type=Path, help="of a cluster with fake nodes: boxes are pods there")
-    parser.add_argument("--on", choices=("ray", "processes"), default="ray", help="in a cluster: where hosts live")
+    parser.add_argument(
+        "--on", type=_ways, default=("ray",), help="in a cluster, where hosts live: ray or processes, by commas to compare"
+    )
     parser.add_argument(
         "--bare", type=int, default=1000, help="in a cluster: so many pods at most are made by a client that does nothing else"
     )
@@ -51,19 +54,38 @@ def main() -> None:
     chosen = parser.parse_args()
     for pods in map(int, chosen.pods.split(",")):
         median_s = chosen.median_s or max(1.0, pods / 300)
-        ask = Ask(pods, chosen.hosts, chosen.actions, median_s, chosen.most_s, chosen.on, chosen.profile)
+        ask = Ask(pods, chosen.hosts, chosen.actions, median_s, chosen.most_s, profile=chosen.profile)
         if chosen.kubeconfig:
             asked = farm_cluster.Cluster(chosen.kubeconfig.absolute(), bare_pods=chosen.bare, cancel=chosen.cancel)
-            _tell(f"{pods} pods", asyncio.run(farm_cluster.measure(ask, asked)))
+            rows = {f"on {on}": asyncio.run(farm_cluster.measure(replace(ask, on=on), asked)) for on in chosen.on}
+            _tell(f"{pods} pods", rows)
         else:
-            _tell(f"{pods} boxes", asyncio.run(measure(ask)))
+            _tell(f"{pods} boxes", {"seen": asyncio.run(measure(ask))})
 
 
-def _tell(what: str, row: dict[str, Any]) -> None:
+def _ways(said: str) -> tuple[Where, ...]:
+    ways = get_args(Where)
+    if unknown := set(said.split(",")) - set(ways):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: there are {' and '.join(ways)}")
+    return tuple(way for way in ways if way in said.split(","))
+
+
+def _tell(what: str, rows: dict[str, farm_seen.Row]) -> None:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     sys.stdout.write(f"{what}: load {load} on {os.cpu_count()} cores\n")
     sys.stdout.flush()
-    console.table("", ("what", "seen"), [(name, _shown(value)) for name, value in row.items()])
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    columns, ratio = ("what", *rows), ("ratio",) * (len(rows) > 1)
+    lines = [(name, *(_shown(row.get(name, "")) for row in rows.values()), *_ratio(name, rows)) for name in names]
+    console.table("", (*columns, *ratio), lines)
+
+
+def _ratio(name: str, rows: dict[str, farm_seen.Row]) -> tuple[str, ...]:
+    """Of the first to the last, for figures that have one."""
+    if len(rows) == 1:
+        return ()
+    first, *_, last = (row.get(name) for row in rows.values())
+    return (f"{first / last:.2f}",) if isinstance(first, float) and isinstance(last, float) and last else ("",)
 
 
 def _shown(value: Any) -> str:

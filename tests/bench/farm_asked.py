@@ -25,6 +25,9 @@ from tests.bench import farm_work
 TENANT = TenantId("bench")
 
 
+Where = Literal["ray", "processes"]
+
+
 @dataclass(frozen=True)
 class Ask:
     """What is measured."""
@@ -34,7 +37,7 @@ class Ask:
     actions: int
     median_s: float
     most_s: float
-    on: Literal["ray", "processes"] = "processes"
+    on: Where = "processes"
     profile: str = ""
 
 
