@@ -237,23 +237,26 @@ async def _opened(builders: Sequence[_Builder]) -> Sequence[EnvfarmError]:
 
 async def _opened_one(builder: _Builder) -> EnvfarmError | None:
     """Asked once more where its process dies: Ray starts it again."""
-    for _ in range(GIVEN_TO):
+    for left in reversed(range(GIVEN_TO)):
         try:
             boxes: int = await builder.actor.boxes.remote()
             answer: Answer = await builder.actor.ready.remote()
         except RayActorError as e:
             log.warning("a builder died as it began: %s", type(e).__name__)
-            if not await _is_back(builder):
-                break
+            try:
+                if not left or not await _is_back(builder):
+                    break
+            except ClusterError as late:
+                return late
         else:
             builder.room = 0 if answer.error is not None else boxes // 2 + 1
             return answer.error
-    return ClusterError("on a node of Ray's: the builder died as it began, and again", hint="look at the nodes' memory")
+    return ClusterError("on a node of Ray's: the builder died as it began", hint="look at the nodes' memory")
 
 
 async def _is_back(builder: _Builder) -> bool:
-    """Waits until Ray has started it again. False where that does not happen."""
-    with suppress(TimeoutError, ActorDiedError):
+    """Waits until Ray has started it again; false where Ray never will. Raises `ClusterError` where it takes too long."""
+    try:
         async with asyncio.timeout(BACK_S):
             while True:
                 with suppress(ActorUnavailableError):
@@ -261,7 +264,10 @@ async def _is_back(builder: _Builder) -> bool:
                     builder.died = False
                     return True
                 await asyncio.sleep(ASK_AGAIN_S)
-    return False
+    except ActorDiedError:
+        return False
+    except TimeoutError as e:
+        raise ClusterError(f"Ray has not started a dead builder again within {BACK_S:.0f} s", hint="run again to go on") from e
 
 
 async def _closed(builder: _Builder) -> None:

@@ -203,7 +203,7 @@ class Host:
 
         With `others_go_on` its boxes are left to other hosts where they can adopt them.
         """
-        self._others_go_on = others_go_on
+        self._others_go_on = others_go_on and (self._others_go_on or not self._draining.is_set())
         self._drain_by_s = min(self._drain_by_s, self._parts.tenure.now() + grace_s)
         self._draining.set()
         self._parts.bells.ring(QUEUE)

@@ -113,7 +113,7 @@ class HostDriver:
         if old := await self._fleet.outdated():
             grace_s = self._replace_grace_s
             log.warning("%s is of another release: it has %g s for what it plays, and another one takes its place", old, grace_s)
-            await self._fleet.drain(old, grace_s=grace_s, others_go_on=True)
+            await self._fleet.drain(old, grace_s=grace_s, others_go_on=self._scale.most > 0)
         hosts = await self._fleet.hosts()
         await self._wait_after_short_lives(hosts)
         decision = host_count(await self._episodes(), len(hosts), self._scale, calm=self._calm, now_s=self._clock.monotonic())

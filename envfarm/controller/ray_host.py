@@ -39,7 +39,7 @@ class RayHost:
         self._over.set()  # Ray lets an actor go only when all its calls have answered
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
-    async def drain(self, grace_s: float, others_go_on: bool) -> None:  # noqa: FBT001 - Ray's calls name nothing
+    async def drain(self, grace_s: float, others_go_on: bool = False) -> None:  # noqa: FBT001, FBT002 - Ray's calls name nothing
         """See `Host.drain`."""
         self._life.drain(grace_s=grace_s, others_go_on=others_go_on)
 

@@ -200,11 +200,12 @@ async def drain_node(place: RayPlace, *, grace_s: float) -> int:
         node: str = context.get_node_id()
         nodes = await asyncio.gather(*(_answer(name, "node") for name in names))
         here = [name for name, where in zip(names, nodes, strict=True) if where == node]
+        others_go_on = any(await asyncio.gather(*(_plays(name) for name in names if name not in here)))
         with boundary(ClusterError, "closing this node of Ray's"):
             cluster = GcsClient(address=context.gcs_address)
             await asyncio.to_thread(cluster.drain_node, node, DRAIN_NODE_REASON_PREEMPTION, "the node ends", 0)
         ends = [asyncio.ensure_future(_end_of(name)) for name in here]
-        await asyncio.gather(*(_answer(name, "drain", grace_s, len(here) < len(names)) for name in here))
+        await asyncio.gather(*(_answer(name, "drain", grace_s, others_go_on) for name in here))
         await asyncio.gather(*ends)
         return len(here)
 

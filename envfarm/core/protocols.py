@@ -239,7 +239,7 @@ class Adopts(Protocol):
         """
         ...
 
-    def leave(self, box: BoxId) -> None:
+    async def leave(self, box: BoxId) -> None:
         """Let go of an open box, which lives on for whoever adopts it. One that nobody adopts is left over once this provider is closed."""
         ...
 

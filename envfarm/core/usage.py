@@ -91,21 +91,24 @@ class UsagePage(Frozen):
     """The cursor of the next page; null at the end."""
 
 
-def of_box(spec: SandboxSpec, seconds: float, stats: BoxStats | None) -> Usage:
-    """One box's. What a box says of itself is believed up to what it was granted: a bill must not be what its payer makes of it."""
+def of_box(spec: SandboxSpec, seconds: float, stats: BoxStats | None, *, adopted: BoxStats | None = None) -> Usage:
+    """One box's. What a box says of itself is believed up to what it was granted: a bill must not be what its payer makes of it.
+
+    What it had used when it was `adopted` is on the bill of whoever had it before, as are the box and its checkout.
+    """
     granted_s = spec.cpus * seconds
     memory_gib = spec.memory_mib / 1024
     said = stats or BoxStats()
     checkout = spec.environment.checkout
     return Usage(
-        boxes=1,
+        boxes=int(adopted is None),
         unmeasured=int(stats is None),
         box_s=seconds,
-        cpu_used_s=min(max(said.cpu_s, 0.0), granted_s),
+        cpu_used_s=min(max(said.cpu_s - (adopted or BoxStats()).cpu_s, 0.0), granted_s),
         cpu_granted_s=granted_s,
         memory_granted_gib_s=memory_gib * seconds,
         memory_peak_gib_s=min(max(said.memory_peak_bytes, 0) / GIB, memory_gib) * seconds,
-        pulled_bytes=checkout.size_bytes if checkout is not None else 0,
+        pulled_bytes=checkout.size_bytes if checkout is not None and adopted is None else 0,
     )
 
 

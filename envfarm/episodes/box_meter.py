@@ -5,7 +5,7 @@ In this package every box is created and closed through a meter.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from envfarm.core.errors import EnvfarmError, SandboxError, boundary
@@ -30,6 +30,8 @@ class BoxMeter:
         self._bill = bill
         self._observer = observer
         self._asked_at = asyncio.get_running_loop().time()
+        self._adopted: BoxStats | None = None
+        """What an adopted box had used by then."""
 
     async def create(self, provider: SandboxProvider) -> Box:
         """Create the box. Raises what the provider raises; a box that could not be created is not billed."""
@@ -39,34 +41,35 @@ class BoxMeter:
         return box
 
     async def adopt(self, provider: Adopts, box: BoxId, *, but: Sequence[ExecId]) -> Box | None:
-        """See `Adopts.adopt`. What the box has used before goes on this bill, too: nobody else can ask it."""
+        """See `Adopts.adopt`. What the box uses from now on goes on this bill."""
         adopted = await provider.adopt(self._spec, box, but=but)
         if adopted is not None:
             self._observer.shift("boxes", 1, purpose=self._purpose)
+            self._adopted = await self._stats(adopted) or BoxStats()
         return adopted
 
-    def leave(self, provider: Adopts, box: Box) -> None:
-        """See `Adopts.leave`. What the box has used goes on its adopter's bill; on this one goes what it was granted."""
-        provider.leave(box.box_id)
-        self._off(None)
+    async def leave(self, provider: Adopts, box: Box) -> None:
+        """See `Adopts.leave`. What the box has used so far goes on this bill."""
+        await self._end(box, lambda: provider.leave(box.box_id))
 
     async def close(self, box: Box) -> None:
         """Ask the box for its usage, remove it, and put it on the bill even if it did not answer. Raises what closing raises.
 
         If cancelled while asking, it still closes the box.
         """
+        await self._end(box, box.close)
+
+    async def _end(self, box: Box, end: Callable[[], Awaitable[None]]) -> None:
         stats: BoxStats | None = None
         try:
             stats = await self._stats(box)
         finally:
             try:
-                await box.close()
+                await end()
             finally:
-                self._off(stats)
-
-    def _off(self, stats: BoxStats | None) -> None:
-        self._bill.add(of_box(self._spec, asyncio.get_running_loop().time() - self._asked_at, stats))
-        self._observer.shift("boxes", -1, purpose=self._purpose)
+                seconds = asyncio.get_running_loop().time() - self._asked_at
+                self._bill.add(of_box(self._spec, seconds, stats, adopted=self._adopted))
+                self._observer.shift("boxes", -1, purpose=self._purpose)
 
     async def _stats(self, box: Box) -> BoxStats | None:
         try:

@@ -193,7 +193,7 @@ class _Play:
                         break
         except asyncio.CancelledError:
             if self._job.handed_over is not None and self._job.handed_over.is_set():
-                self._leave_box()
+                await self._leave_box()
             raise
         finally:
             if self._watching is not None:
@@ -541,11 +541,11 @@ class _Play:
         if interrupted is not None:
             raise interrupted
 
-    def _leave_box(self) -> None:
+    async def _leave_box(self) -> None:
         """Leave the box to whoever takes the episode over, unless no record names it or nobody can adopt it."""
         if self._adopting is None or self._box is None or self._meter is None or not self._has_header:
             return
-        self._meter.leave(self._adopting, self._box)
+        await self._meter.leave(self._adopting, self._box)
         self._box = self._meter = self._tools = None
 
     @property

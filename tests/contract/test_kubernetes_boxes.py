@@ -183,6 +183,7 @@ async def test_a_pod_that_is_made_to_be_asked_answers_on_gvisor_too(options: Kub
     box = await provider.create(factory.spec())
     (pod,) = pods_of(options.namespace, provider)
     assert await provider._probe(pod["spec"]["nodeName"]) is True
+    await asyncio.gather(*provider._background)  # which removes the probe
     assert names(pods_of(options.namespace, provider)) == {box.box_id}
     await provider.aclose()
 
@@ -202,6 +203,7 @@ async def test_boxes_that_are_silent_together_are_not_believed_and_a_broken_way_
     with pytest.raises(BoxLost, match="neither can a pod that was made there for this question"):
         await boxes[0].exec(ExecRequest(argv=("true",)))
     assert (await boxes[1].exec(ExecRequest(argv=("true",)))).ok
+    await asyncio.gather(*provider._background)
     assert names(pods_of(options.namespace, provider)) <= {box.box_id for box in boxes}, "probes are removed"
 
 
@@ -245,6 +247,11 @@ async def test_a_box_goes_on_with_another_process_and_the_one_that_made_it_lets_
     await maker.aclose()
     assert await other.collect_left_overs() == 0
     assert (await second.exec(ExecRequest(argv=("true",)))).ok
+    late = KubernetesProvider(other._options, factory.blobs, key=other._key)
+    with pytest.raises(SandboxError, match="fenced"):  # it had slept past a lease, and another host was quicker
+        await late.adopt(spec.model_copy(update={"epoch": 1}), first.box_id, but=commands_of(1))
+    await late.aclose()
+    assert (await second.exec(ExecRequest(argv=("true",)))).ok
     assert names(pods_of(options.namespace, other)) == {first.box_id}
     await second.close()
     assert pods_of(options.namespace, other) == []
@@ -257,8 +264,8 @@ async def test_boxes_that_are_left_outlive_their_maker_and_those_that_nobody_ado
     maker, other = providers_of_one_farm(options, factory)
     specs = [factory.spec().model_copy(update={"episode_id": EpisodeId(f"e-{n}"), "epoch": 1}) for n in range(3)]
     wanted, unwanted, closed = [await maker.create(spec) for spec in specs]
-    maker.leave(wanted.box_id)
-    maker.leave(unwanted.box_id)
+    await maker.leave(wanted.box_id)
+    await maker.leave(unwanted.box_id)
     await maker.aclose()
     left = {wanted.box_id, unwanted.box_id}
     assert names(pods(options.namespace)) & {*left, closed.box_id} == left

@@ -24,6 +24,7 @@ class ListedFleet:
         self.lasting = lasting
         self.there = list(old)
         self.drained: list[tuple[str, float]] = []
+        self.left_to_others: set[str] = set()
         self.not_yet: set[str] = set()
         self.news = asyncio.Condition()
         self.asked = 0
@@ -48,8 +49,9 @@ class ListedFleet:
         await self._tell()
         return name
 
-    async def drain(self, host: str, *, grace_s: float, others_go_on: bool = False) -> None:  # noqa: ARG002 - a fleet's
+    async def drain(self, host: str, *, grace_s: float, others_go_on: bool = False) -> None:
         self.drained.append((host, grace_s))
+        self.left_to_others |= {host} if others_go_on else set()
         await self._tell()
 
     async def change(self) -> None:
@@ -103,6 +105,7 @@ async def test_hosts_of_another_release_are_replaced_one_by_one() -> None:
     await fleet.plays("b1")
     await fleet.until(drained=2, made=2)
     assert fleet.drained[1] == ("a2", 60.0)
+    assert fleet.left_to_others == {"a1", "a2"}
     driving.cancel()
     await asyncio.gather(driving, return_exceptions=True)
 
@@ -127,6 +130,16 @@ async def test_no_hosts_are_wanted_and_those_that_are_there_play_to_their_end() 
     driving = asyncio.create_task(driver_of(fleet, scale.most).run())
     await fleet.until(drained=2)
     assert fleet.drained == [("b1", INF), ("b2", INF)]
+    assert not fleet.left_to_others
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+
+
+async def test_the_boxes_of_hosts_that_nobody_replaces_are_left_to_nobody() -> None:
+    fleet = ListedFleet("a1")
+    driving = asyncio.create_task(driver_of(fleet, 0).run())
+    await fleet.until(drained=1)
+    assert not fleet.left_to_others
     driving.cancel()
     await asyncio.gather(driving, return_exceptions=True)
 

@@ -47,19 +47,24 @@ async def test_a_full_host_foresees_boxes_to_grade_in_and_then_its_part_of_what_
     await farm.close()
 
 
-@pytest.mark.parametrize("others", [True, False])
-async def test_boxes_are_left_to_other_hosts_where_there_are_any(tmp_path: Path, others: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [((True,), 1), ((False,), 0), ((False, True), 0), ((True, False), 0)],
+    ids=["others go on", "none", "none, then some", "some, then none"],
+)
+async def test_boxes_are_left_to_other_hosts_where_there_are_any(tmp_path: Path, told: tuple[bool, ...], left: int) -> None:
     provider, gate = LastingProvider(answer=echo), Gate()
     farm = SmallService(tmp_path, provider=provider, policy=lambda _: gate)
     await farm.open()
     await farm.service.submit(A, asked(TASKS[0], members=1))
     async with farm.playing():
         await gate.reached.wait()
-        farm.host.drain(grace_s=0.0, others_go_on=others)
+        for others in told:
+            farm.host.drain(grace_s=0.0, others_go_on=others)
         async with asyncio.timeout(30):
             while farm.host.view.live:  # noqa: ASYNC110 - it is asked again
                 await asyncio.sleep(0.01)
-    assert len(provider.open_boxes) == len(provider.left) == int(others)
+    assert len(provider.open_boxes) == len(provider.left) == left
     await farm.close()
 
 

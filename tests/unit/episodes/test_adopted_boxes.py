@@ -150,15 +150,16 @@ async def test_no_box_is_asked_for_that_its_host_has_closed_or_that_is_of_anothe
 
 
 async def test_who_hands_over_leaves_its_box_to_the_next(runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories) -> None:
-    over, bill = asyncio.Event(), Bill()
+    over, bill, next_bill = asyncio.Event(), Bill(), Bill()
     async with interrupted(runner, store, provider, handed_over=over, bill=bill) as playing:
         over.set()
         playing.cancel()
     (box,) = provider.boxes
     assert provider.left == [box.box_id]
     assert not box.closed
-    assert (bill.total.boxes, bill.total.unmeasured) == (1, 1), "what it used its adopter is told"
-    assert await runner.run(job(SCRIPT, earlier=await store.read(SPEC.episode_id), epoch=1)) == make_scored(1.0)
+    assert await runner.run(job(SCRIPT, earlier=await store.read(SPEC.episode_id), epoch=1, bill=next_bill)) == make_scored(1.0)
+    assert [each.total.boxes for each in (bill, next_bill)] == [1, 0], "it is one box"
+    assert [each.total.unmeasured for each in (bill, next_bill)] == [0, 0]
     assert "was adopted" in (await store.read(SPEC.episode_id)).header.started_because
     assert provider.boxes == [box]
     assert box.closed

@@ -39,6 +39,15 @@ class FullCluster:
         metadata = {"name": name, "labels": said, "resourceVersion": "1", "creationTimestamp": born}
         self.pods[name] = {"metadata": metadata, "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}
 
+    def becomes(self, name: str, status: Json) -> None:
+        """A pod that was posted has this status from now on, and its watchers hear it."""
+        with self.changed:
+            pod = {**self.pods[name], "status": status}
+            pod["metadata"] = {**pod["metadata"], "resourceVersion": str(len(self.events) + 1)}
+            self.pods[name] = pod
+            self.events.append({"type": "MODIFIED", "object": pod})
+            self.changed.notify_all()
+
     def answer(self, method: str, path: str, query: dict[str, str], body: Json) -> Any:
         name = path.rpartition("/")[2]
         if "/leases" in path or "/nodes/" in path:

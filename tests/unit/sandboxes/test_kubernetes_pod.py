@@ -7,7 +7,7 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import UsageError
-from envfarm.core.ids import RunId
+from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import Network, SandboxSpec
 from envfarm.sandboxes import kubernetes_options, kubernetes_pod
@@ -67,6 +67,16 @@ def test_a_box_may_do_nothing_to_its_cluster() -> None:
     assert made["runtimeClassName"] == "gvisor"
     assert "tolerations" not in made
     assert manifest(SPEC.model_copy(update={"network": Network.OPEN}))["spec"]["dnsPolicy"] == "Default"
+
+
+def test_a_pod_with_another_boxd_or_of_another_episode_is_not_adopted() -> None:
+    spec = SPEC.model_copy(update={"episode_id": EpisodeId("e-1")})
+    pod = {**manifest(spec), "status": {"phase": "Running", "podIP": "10.0.0.1", "startTime": "2026-01-01T00:00:00Z"}}
+    mine = OPTIONS.model_copy(update={"farm": "farm"})
+    assert kubernetes_pod.is_adoptable(pod, spec, options=mine, now=1_000.0)
+    assert not kubernetes_pod.is_adoptable(pod, SPEC, options=mine, now=1_000.0)
+    for other in ({"boxd_image": "r/boxd@sha256:3"}, {"farm": "another"}):
+        assert not kubernetes_pod.is_adoptable(pod, spec, options=mine.model_copy(update=other), now=1_000.0)
 
 
 def test_runs_get_the_images_variables_and_none_of_the_clusters() -> None:

@@ -143,14 +143,43 @@ async def test_whether_the_way_to_a_node_is_broken_says_a_pod_that_no_agent_ever
         assert isinstance(each, BoxLost) is lost
 
 
-async def test_a_probe_is_made_on_the_node_in_question_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "PROBE_START_S", 0.5)
+def status(**main: Json) -> Json:
+    return {"phase": "Pending", "podIP": "127.0.0.1", "containerStatuses": [{"name": "box", "image": "r/b", "state": main}]}
+
+
+@pytest.mark.parametrize(
+    ("becomes", "boxd", "expected"),
+    [
+        (None, True, None),
+        (status(waiting={"reason": "ImagePullBackOff", "message": "not found"}), True, None),
+        ({"phase": "Failed", "reason": "OutOfcpu"}, True, None),
+        (status(running={}), True, True),
+        (status(running={}), False, False),
+        (status(running={}), None, False),
+    ],
+    ids=["it is never started", "its image cannot be had", "the node has no room", "it answers", "it is silent", "it refuses"],
+)
+async def test_a_probe_is_made_on_the_node_in_question_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: Json | None, boxd: object, expected: object
+) -> None:
+    monkeypatch.setattr(kubernetes, "PROBE_START_S", 2.0)
+    monkeypatch.setattr(kubernetes, "PROBE_ANSWER_S", 0.1)
+    monkeypatch.setattr(kubernetes, "EVIDENCE_S", 0.5)
     cluster = FullCluster()
-    async with provided(cluster, tmp_path) as provider:
-        assert await provider._probe("n1") is None, "this cluster starts no pod"
-        (posted,) = cluster.events
-        assert posted["object"]["spec"]["nodeName"] == "n1"
-        assert cluster.deleted == {posted["object"]["metadata"]["name"]}
+    async with AsyncExitStack() as stack, provided(cluster, tmp_path) as provider:
+        there = await stack.enter_async_context(port(answers=bool(boxd)))
+        monkeypatch.setattr(kubernetes, "PORT", 9 if boxd is None else there)
+        await provider.collect_left_overs()  # by then it watches
+        asking = asyncio.create_task(provider._probe("n1"))
+        async with asyncio.timeout(10):
+            while not cluster.events:  # noqa: ASYNC110 - a server in another thread
+                await asyncio.sleep(0.01)
+        posted = cluster.events[0]["object"]
+        assert posted["spec"]["nodeName"] == "n1"
+        if becomes is not None:
+            cluster.becomes(posted["metadata"]["name"], becomes)
+        assert await asking is expected
+    assert cluster.deleted == {posted["metadata"]["name"]}
 
 
 @pytest.mark.parametrize(("ago_s", "lost"), [(5, False), (40, True)], ids=["it was heard of just now", "silent"])

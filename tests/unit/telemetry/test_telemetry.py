@@ -17,6 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from envfarm.core import digest
+from envfarm.core.image import BlobRef
 from envfarm.core.sandbox import BoxStats, SandboxSpec
 from envfarm.core.tally import OTHER, Tally, labelled
 from envfarm.core.usage import Bill, of_box
@@ -193,6 +195,15 @@ def test_a_box_is_believed_up_to_what_it_was_granted() -> None:
     assert (total.boxes, total.unmeasured, total.cpu_used_s, total.cpu_granted_s) == (3, 1, 25.0, 60.0)
     assert (total.memory_granted_gib_s, total.memory_peak_gib_s) == (30.0, 15.0)
     assert total.idle_share == pytest.approx(1 - 25 / 60)
+
+
+def test_of_an_adopted_box_only_what_it_used_since_is_billed() -> None:
+    checkout = BlobRef(digest=digest.of_bytes(b"c"), size_bytes=100)
+    spec = SandboxSpec(environment=make_environment(checkout=checkout), cpus=2.0)
+    before, after = BoxStats(cpu_s=600.0), BoxStats(cpu_s=607.0)
+    first, second = of_box(spec, 400.0, before), of_box(spec, 10.0, after, adopted=before)
+    both = first.plus(second)
+    assert (both.boxes, both.pulled_bytes, both.cpu_used_s, both.box_s) == (1, 100, 607.0, 410.0)
 
 
 def test_nothing_is_imported_of_a_room_that_is_off(tmp_path: Path) -> None:
