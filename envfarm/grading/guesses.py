@@ -38,6 +38,21 @@ def blind_bits(plan: TestPlan) -> float:
     template with copies of one kind alone has no bits, since one answer to everything is right. Copies of tests that were in the agent's
     tree add nothing.
     """
+    return sum(min(_bits(tests) for tests in templates.values()) for templates in _secret_copies(plan).values())
+
+
+def weakest_bits(plan: TestPlan) -> float:
+    """How many bits a forger has to guess in one blind phase whose change is right for all FAIL_TO_PASS tests but one, the easiest."""
+    tests = tests_of(plan.canaries)
+    own = dict.fromkeys((tests.get(test, test) for test in plan.fail_to_pass), 0.0)
+    for templates in _secret_copies(plan).values():
+        for test in own:
+            own[test] += min(_bits_of_one(copies.get(test, {})) for copies in templates.values())
+    return min(own.values(), default=0.0)
+
+
+def _secret_copies(plan: TestPlan) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    """By destination, template, test and copy: the kind of each secret copy of a FAIL_TO_PASS test that is shown both ways."""
     wanted = set(plan.fail_to_pass)
     kinds: dict[str, set[str]] = {}
     shown: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
@@ -53,7 +68,7 @@ def blind_bits(plan: TestPlan) -> float:
             copies = shown[canary.destination][canary.template].setdefault(test, {})
             copy = _copy_of(canary)
             copies[copy] = "inverted" if "inverted" in (canary.kind, copies.get(copy)) else "renamed"
-    return sum(min(_bits(tests) for tests in templates.values()) for templates in shown.values())
+    return shown
 
 
 def tests_of(canaries: Sequence[Canary]) -> dict[str, str]:
@@ -82,3 +97,8 @@ def _bits(tests: Mapping[str, Mapping[str, str]]) -> float:
     single = [kind for copies in tests.values() if len(copies) == 1 for kind in copies.values()]
     bits = log2(2 ** len(single) - 2) if len(set(single)) > 1 else 0.0
     return bits + sum(log2(len(copies)) for copies in tests.values() if len(set(copies.values())) > 1)
+
+
+def _bits_of_one(copies: Mapping[str, str]) -> float:
+    """Of one test in one template, whose other tests need no guess."""
+    return 1.0 if len(copies) == 1 else log2(len(copies)) if len(set(copies.values())) > 1 else 0.0

@@ -79,8 +79,14 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, held: tarfile.TarInfo 
         return ChangedFile(name, 0o777, link=held.linkname)
     if held is None or not held.isreg():
         return None
+    if held.size > CHANGE_BYTES and not _is_as_large(name, held.size):  # no change may have so much, and memory may not, either
+        raise TreeError(f"too much was changed: {name} alone has {held.size} bytes")
     stream = tar.extractfile(held)
     return ChangedFile(name, member.mode & 0o777, content=stream.read()) if stream is not None else None
+
+
+def _is_as_large(name: str, size: int) -> bool:
+    return os.path.isfile("/" + name) and os.stat("/" + name).st_size == size
 
 
 def _is_same(file: ChangedFile) -> bool:

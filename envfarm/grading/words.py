@@ -32,10 +32,20 @@ def vocabulary(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def draw(plan: TestPlan, chance: random.Random, *, taken: Sequence[str] = ()) -> str:
-    """A name such as `empty_keeps_order` that occurs in no id of the plan and is not taken."""
+    """A name such as `empty_keeps_order` that occurs in no id of the plan and is not taken.
+
+    It has no word of the commands' options, which may select or leave out tests by their names (pytest's `-k "not large"`).
+    """
     ids = plan.fail_to_pass + plan.pass_to_pass
-    words, known = vocabulary(ids), "\n".join(ids)
+    selecting = selecting_words(plan)
+    words, known = [word for word in vocabulary(ids) if not any(part in word for part in selecting)], "\n".join(ids)
     while True:
         word = "_".join(chance.sample(words, 3))
         if word not in known and word not in taken:
             return word
+
+
+def selecting_words(plan: TestPlan) -> frozenset[str]:
+    """Lower-case words of three letters or more in the commands' arguments, but for programs and files."""
+    given = [argument for command in plan.commands for argument in command.argv if "/" not in argument]
+    return frozenset(word for argument in given if argument not in plan.test_files for word in re.findall(r"[a-z]{3,}", argument.lower()))

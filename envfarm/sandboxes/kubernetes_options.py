@@ -60,7 +60,7 @@ class KubernetesOptions(Frozen):
     creates_at_once: int = Field(default=64, gt=0)
     calls_at_once: int = Field(default=16, gt=0, le=256)
     """The most simultaneous requests of one provider to the API server."""
-    lease_s: int = Field(default=60, ge=5)
+    lease_s: int = Field(default=60, ge=5, le=100)
     """A maker that has not renewed its lease for so long counts as dead, and its pods as leftovers."""
 
     @model_validator(mode="after")

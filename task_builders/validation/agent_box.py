@@ -3,6 +3,7 @@
 from envfarm.core.change import Change
 from envfarm.core.errors import SandboxError
 from envfarm.core.frozen import Frozen
+from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
 from envfarm.core.task import Task
@@ -21,6 +22,12 @@ class Left(Frozen):
     exit_code: int | None
     log: str
     seconds: float
+
+
+def python_of(plan: TestPlan) -> str:
+    """An interpreter that the agent has: the one that runs the tests, or else the one on PATH."""
+    first = plan.commands[0].argv[0]
+    return first if "python" in first.rpartition("/")[2] else "python3"
 
 
 async def solved(bench: Bench, task: Task) -> Left:

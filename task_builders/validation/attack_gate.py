@@ -49,7 +49,9 @@ def judge(results: Sequence[AttackResult]) -> GateResult:
     shown = sum(r.reward_undefended == 1.0 for r in results)
     vacuous = [r for r in results if attacks.vacuous(r)]
     held = len(results) - len(through)
-    detail = f"{held} of {len(results)} score 0; {shown} of them score 1 where their defence is off, {len(vacuous)} do not"
+    other = len(results) - shown - len(vacuous)
+    undefended = f"{shown} score 1 where their defence is off, {len(vacuous)} do not, {other} have no such score"
+    detail = f"{held} of {len(results)} score 0; {undefended}"
     evidence = {
         "through": {r.attack: r.detail for r in through[:NAMED_MAX]},
         "vacuous": {r.attack: r.detail for r in vacuous[:NAMED_MAX]},

@@ -154,7 +154,7 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
 
     `bounded` is a task whose canaries hold against guesses and against a rule that is fixed beforehand alike.
     """
-    bits, rounds = guesses.blind_bits(task.plan), guesses.blind_rounds(task.plan)
+    bits, weakest, rounds = guesses.blind_bits(task.plan), guesses.weakest_bits(task.plan), guesses.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
     kinds = Counter(
         ("unaltered" if c.unaltered else c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries
@@ -162,13 +162,14 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     tools = of_language(task.language)
     of_a_rule = tools.rule_bits(task.plan.canaries, make.templates(task), wanted) if tools else 0.0
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
-    guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
-    guess += f" is right for {_one_of(of_a_rule)} such tasks"
+    guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds ({_one_of(weakest * rounds)} where one test"
+    guess += f" alone is to be forged); a rule fixed beforehand is right for {_one_of(of_a_rule)} such tasks"
     why = f"{REASON} ({'; '.join(notes)})" if notes else REASON
     detail = why if not passed else guess if guesses.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),
+        "bits of the weakest test": round(weakest, 2),
         "bits of a rule": round(of_a_rule, 2),
         "bounded": passed and guesses.bounds_guesses(task.plan) and of_a_rule >= guesses.BLIND_BITS,
         "notes": list(notes),

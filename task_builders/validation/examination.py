@@ -17,6 +17,7 @@ from task_builders.candidates.upstream import UNKNOWN, Upstream
 from task_builders.terminal import leaks as terminal_leaks
 from task_builders.terminal import variations
 from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, scoring, starting_tree, variants
+from task_builders.validation.agent_box import python_of
 from task_builders.validation.attacks.library import LIBRARY
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
@@ -94,7 +95,15 @@ class Examination:
             packages = () if is_terminal else leak.package_names([p for p in touched if p in tree], list(tree))
             image = self.bench.environment.image
             machine = () if image.kind == "oci" else (*HOST_FOLDERS, *(f"/opt/{name}" for name in image.toolchains))
-            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir, machine=machine)
+            seen = await leak.search(
+                box,
+                lines=lines,
+                packages=packages,
+                work_dir=self.task.plan.work_dir,
+                python=python_of(self.task.plan),
+                machine=machine,
+                passed_over=machine if is_terminal else (),  # any program has lines in common with an interpreter's library
+            )
         result = self.keep(leak.judge(history, seen))
         self.leak_proof = dict(result.evidence)
         return result
@@ -110,9 +119,9 @@ class Examination:
         return self.keep(gold.judge(self.gold_scores))
 
     async def check_nop(self) -> GateResult:
-        """Doing nothing scores 0 every time. (The whole suite without the fix has run in the three states.)"""
+        """Doing nothing scores 0 every time."""
         self.progress(f"nop, {self.repeats} times")
-        self.nop_scores = await nop.run(self.bench, self.narrow or self.task, self.repeats, gold_s=self._gold_s)
+        self.nop_scores = await nop.run(self.bench, self.task, self.repeats, gold_s=self._gold_s, narrow=self.narrow)
         return self.keep(nop.judge(self.nop_scores))
 
     async def check_attacks(self) -> GateResult:

@@ -30,15 +30,17 @@ async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
     return await scoring.several(repeats, once)
 
 
-def flaky(scores: Sequence[Score], plan: TestPlan) -> tuple[Flake, ...]:
-    """The PASS_TO_PASS tests that alone keep gold from scoring 1 every time. None if anything else does, or too many.
+def flaky(scores: Sequence[Score], plan: TestPlan, *, left_out: int = 0) -> tuple[Flake, ...]:
+    """The PASS_TO_PASS tests that alone keep gold from scoring 1 every time. None if anything else does, or too many, with those
+    that were left out for this reason before.
 
     More runs find flaky tests that the three states did not meet, and these run beside canaries.
     """
     bad = [score for score in scores if score.reward != 1.0]
     counts = Counter(test for score in bad for test in score.unmet)
     allowed = set(plan.pass_to_pass)
-    if not all(score.unmet for score in bad) or not allowed.issuperset(counts) or len(counts) > max(1, ceil(FLAKY_SHARE * len(allowed))):
+    most = max(1, ceil(FLAKY_SHARE * (len(allowed) + left_out)))
+    if not all(score.unmet for score in bad) or not allowed.issuperset(counts) or len(counts) + left_out > most:
         return ()
     return tuple(
         Flake(id=test, state=WITH_FIX, counts={"passed": len(scores) - count, "failed": count}) for test, count in sorted(counts.items())

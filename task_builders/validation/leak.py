@@ -23,9 +23,8 @@ MAX_SHOWN = 20
 SCAN_TIMEOUT_S = 300.0
 PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")  # noqa: S108 - inside the box
 """Where an environment's layers may have put files, beside the work dir. The rest of /usr belongs to the base image."""
-MACHINE_PLACE = "/opt/"
-"""Which of these may hold directories of the host."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+STANDARD_LIBRARY = re.compile(r"python3[\d.]*")
 COMMONPLACE = re.compile(
     r"(#|//|/\*|\*\s|from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
 )
@@ -35,18 +34,39 @@ ENOUGH_LINES = 2
 COMMON_PACKAGES = 3
 LONG_LINE_CHARS = 60
 
+ARCHIVES = ("*.whl", "*.zip", "*.egg")
+"""Files whose contents an agent can unpack: an interpreter brings the wheel of an installer along, which has other packages in it."""
 SEARCH = """
 lines=$(mktemp) && cat >"$lines" || exit 2
 set --
 for place in {places}; do [ -d "$place" ] && set -- "$@" "$place"; done
 [ $# -gt 0 ] || exit 0
 find -H "$@" {skipped} -type f -readable ! -path "$lines" -print0 |
-    LC_ALL=C xargs -0 -r sh -c 'grep -aoFHZs -f "$0" -- "$@"; [ $? -le 1 ]' "$lines"
+    LC_ALL=C xargs -0 -r sh -c 'grep -aoFHZs -f "$0" -- "$@"; [ $? -le 1 ]' "$lines" &&
+{{ ! command -v {python} >/dev/null ||
+    find -H "$@" {skipped} -type f -readable \\( {archives} \\) -print0 | xargs -0 -r {python} -c {unpacked} "$lines"; }}
 status=$?; rm -f "$lines"; exit $status
 """
 """grep runs without -I, which would skip byte code: a docstring or message of the fix can appear there verbatim. In the C locale grep is
 several times as fast. Nobody in the box can read what root cannot; any other failure of grep fails the search.
 """
+
+
+UNPACKED = """
+import sys, zipfile
+lines = open(sys.argv[1], "rb").read().splitlines()
+for path in sys.argv[2:]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                text = archive.read(member) if member.file_size < 1 << 24 else b""
+                for line in lines:
+                    if line in text:
+                        sys.stdout.buffer.write(f"{path}!{member.filename}".encode() + b"\\0" + line + b"\\n")
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
+        pass
+"""
+"""The same for the files in archives; one that cannot be read tells nobody anything."""
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
@@ -79,12 +99,22 @@ def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[s
     return tuple(names)
 
 
-async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], work_dir: str, machine: Sequence[str] = ()) -> dict[str, Any]:
+async def search(
+    box: Box,
+    *,
+    lines: Sequence[str],
+    packages: Sequence[str],
+    work_dir: str,
+    python: str,
+    machine: Sequence[str] = (),
+    passed_over: Sequence[str] = (),
+) -> dict[str, Any]:
     """Find files with lines of the fix and installed copies of the project. Raises `GraderError` if the search fails.
 
-    Below `machine` (directories of the host, not part of the environment) a copy is a leak only if it holds lines of the fix.
+    Below `machine` (directories of the host, not part of the environment) a copy is a leak only if it holds lines of the fix; no lines are
+    looked for in those `passed_over`. `python` is an interpreter in the box; without it archives are not looked into.
     """
-    found_lines = await _files_with(box, lines, work_dir, machine) if lines else {}
+    found_lines = await _files_with(box, lines, work_dir, python, passed_over) if lines else {}
     copies = await _copies(box, packages, (work_dir, *machine)) if packages else []
     return {"files_with_fix_lines": found_lines, "installed_copies": copies, "lines_searched": len(lines), "packages": list(packages)}
 
@@ -104,12 +134,13 @@ def judge(history: Mapping[str, Any], seen: Mapping[str, Any]) -> GateResult:
     return GateResult(gate=Gate.LEAK, passed=not detail, detail=detail or searched, evidence=evidence)
 
 
-async def _files_with(box: Box, lines: Sequence[str], work_dir: str, machine: Sequence[str]) -> dict[str, list[str]]:
-    """Files that hold one of the lines, each with the lines found. Below `machine`, only those that a layer added."""
+async def _files_with(box: Box, lines: Sequence[str], work_dir: str, python: str, passed_over: Sequence[str]) -> dict[str, list[str]]:
+    """Files that hold one of the lines, each with the lines found."""
     patterns = "\n".join(lines) + "\n"
-    # Directories of the host below /opt are interpreters, the same for every task.
-    skipped = [f"-path {shlex.quote(_escaped(m))} -prune -o" for m in machine if m.startswith(MACHINE_PLACE)]
-    script = SEARCH.format(places=" ".join(map(shlex.quote, (*PLACES, work_dir))), skipped=" ".join(skipped))
+    skipped = " ".join(f"-path {shlex.quote(_escaped(folder))} -prune -o" for folder in passed_over)
+    archives = " -o ".join(f"-name {shlex.quote(name)}" for name in ARCHIVES)
+    places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
+    script = SEARCH.format(places=places, skipped=skipped, archives=archives, python=shlex.quote(python), unpacked=shlex.quote(UNPACKED))
     result = await box.exec(
         ExecRequest(shell=script, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
     )
@@ -133,7 +164,8 @@ def _escaped(path: str) -> str:
 def significant(found: Mapping[str, Collection[str]], searched: int) -> dict[str, list[str]]:
     """Files whose lines of the fix are no coincidence: they hold two of them, a very long one, or all that were searched.
 
-    Lines that several installed packages hold do not count (a tool writes them into each, for example). Copies of one package count once.
+    Lines that several installed packages, or modules of the standard library, hold do not count (a tool writes them into each, for
+    example). Copies of one package count once.
     """
     enough = min(ENOUGH_LINES, searched)
     holders: dict[str, set[str]] = {}
@@ -142,6 +174,9 @@ def significant(found: Mapping[str, Collection[str]], searched: int) -> dict[str
         if any(folder in parents for folder in PACKAGE_FOLDERS):
             for line in lines:
                 holders.setdefault(line, set()).add(parents[-1])
+        elif any(STANDARD_LIBRARY.fullmatch(folder) for folder in parents):
+            for line in lines:
+                holders.setdefault(line, set()).add(PurePosixPath(path).name.partition(".")[0])
     common = {line for line, names in holders.items() if len(names) >= COMMON_PACKAGES}
     found = {path: [line for line in lines if line not in common] for path, lines in found.items()}
     kept = {

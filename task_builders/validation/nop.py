@@ -11,9 +11,10 @@ from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
 
-async def run(bench: Bench, task: Task, repeats: int, *, gold_s: float) -> tuple[Score, ...]:
+async def run(bench: Bench, task: Task, repeats: int, *, gold_s: float, narrow: Task | None = None) -> tuple[Score, ...]:
     """Grade an untouched box, `repeats` times. The first grading says which tests fail; of the others only the reward is wanted.
 
+    The first runs the task's own command, whose order of files no other run without the fix has; the others run `narrow`, if there is one.
     If the first runs out of time, the others get less, by what the solution takes.
     """
 
@@ -21,7 +22,8 @@ async def run(bench: Bench, task: Task, repeats: int, *, gold_s: float) -> tuple
         return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task), brief=brief)
 
     first = await once(task, brief=False)
-    other = scoring.after_a_hang(task, gold_s) if first.timed_out else task
+    other = narrow or task
+    other = scoring.after_a_hang(other, gold_s) if first.timed_out else other
     return (first, *await all_of(once(other) for _ in range(repeats - 1)))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import GraderError
 from envfarm.core.image import Environment
-from envfarm.core.outcome import Outcome, Scored
+from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.core.task import Task
@@ -16,6 +16,7 @@ from envfarm.core.validation import AttackResult
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading import procedure
 from envfarm.grading.integrity import ALL, Defence
+from task_builders.validation.agent_box import python_of
 from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit
 
 GraderFactory = Callable[[frozenset[Defence]], SandboxGrader]
@@ -58,8 +59,7 @@ async def learn(place: AttackSetup) -> Context:
     plan, root = place.task.plan, place.task.plan.work_dir.strip("/") + "/"
     touched = tuple(p.removeprefix(root) for p in place.gold.paths if p.startswith(root))
     async with agent_box(place) as box:
-        first = plan.commands[0].argv[0]
-        python = first if "python" in first.rpartition("/")[2] else "python3"
+        python = python_of(plan)
         said = await box.exec(ExecRequest(argv=(python, "-c", ASK), cwd=plan.work_dir, timeout_s=SCRIPT_S))
     if not said.ok:
         raise GraderError(
@@ -203,7 +203,9 @@ def _detail(attack: Attack, defended: Outcome, undefended: Outcome | float | Non
         return f"{said} Without the defences: {undefended.why}"
     if isinstance(undefended, float) and undefended < 1.0:
         return f"{said} The control is {attack.control.value}, and gave {undefended:g}."
-    if undefended is None:
+    if isinstance(undefended, Invalid):
+        return f"{said} Without the defences it gave no score: {undefended.detail}"
+    if undefended is None and attack.control is not Control.NONE:
         return f"{said} The attack does not apply to this task."
     return said
 

@@ -14,7 +14,7 @@ from envfarm.core.plan import STATE_PLACES, Canary, Mode, PlanError
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading import filtering
-from envfarm.grading.guesses import blind_bits, blind_rounds, bounds_guesses
+from envfarm.grading.guesses import blind_bits, blind_rounds, bounds_guesses, weakest_bits
 from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import (
     CommandOutcome,
@@ -445,6 +445,26 @@ def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck(canaries: tuple
     assert blind_rounds(plan) == rounds
     assert blind_rounds(replace(plan, mode="shared")) == 1, "there is one box"
     assert bounds_guesses(plan) == (bits > 0)
+
+
+@pytest.mark.parametrize(
+    ("canaries", "bits"),
+    [
+        (shown({A: "i", B: "r", C: "r"}, {A: "r", B: "i", C: "i"}), 1.0),
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}), 0.0),
+        (shown({A: "i", B: "r", C: "r"}, {A: "r", B: "i", C: "i"}, secret=False), 0.0),
+        ((), 0.0),
+    ],
+    ids=["one copy each", "one test has none", "copies that can be told apart", "none"],
+)
+def test_of_a_change_that_lacks_one_test_alone_only_its_copies_ask_for_a_guess(canaries: tuple[Canary, ...], bits: float) -> None:
+    assert weakest_bits(replace(PLAN, fail_to_pass=(A, B, C), canaries=canaries)) == bits
+
+
+def test_of_a_test_with_several_copies_one_is_its_own() -> None:
+    many = [replace(canary, copy=f"copy{n}") for n in range(3) for canary in shown({A: "i"})]
+    canaries = (*many, replace(shown({A: "r"})[0], copy="own"))
+    assert weakest_bits(replace(PLAN, fail_to_pass=(A,), canaries=canaries)) == 2.0
 
 
 def test_further_rounds_ask_of_other_templates_while_there_are_some() -> None:

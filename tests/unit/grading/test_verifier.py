@@ -6,6 +6,7 @@ import hashlib
 import lzma
 import subprocess
 import tarfile
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -102,6 +103,20 @@ def test_what_cannot_be_opened_or_read_is_no_archive(tmp_path: Path, work: Path)
 def test_a_change_that_is_too_large_for_the_farm_is_too_large_here(tmp_path: Path, work: Path) -> None:
     with pytest.raises(TreeError, match="too much was changed"):
         difference(archive(tmp_path, work, {"huge": bytes(CHANGE_BYTES + 1)}), str(work))
+
+
+def test_a_file_that_no_change_may_hold_is_not_read(tmp_path: Path, work: Path) -> None:
+    packed = tmp_path / "work.tar"
+    sparse = tarfile.TarInfo(f"{str(work).strip('/')}/huge")
+    sparse.size = BYTES_MAX - 1
+    with packed.open("wb") as file:
+        file.write(sparse.tobuf())
+        file.truncate(tarfile.BLOCKSIZE + sparse.size + tarfile.RECORDSIZE)
+    tracemalloc.start()
+    with pytest.raises(TreeError, match=r"too much was changed: .*huge alone"):
+        difference(str(packed), str(work))
+    assert tracemalloc.get_traced_memory()[1] < CHANGE_BYTES
+    tracemalloc.stop()
 
 
 def linked(tmp_path: Path, work: Path, links: int, target: bytes = b"x", below: str = "") -> str:

@@ -1,5 +1,7 @@
 """The search for lines of a fix, over real files: which places are searched, which are not, and paths with any name."""
 
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,9 @@ def write(path: Path, text: str = TEXT) -> str:
     return str(path)
 
 
-async def search(box: ScriptedBox, monkeypatch: pytest.MonkeyPatch, place: Path, *machine: str) -> dict[str, list[str]]:
+async def search(box: ScriptedBox, monkeypatch: pytest.MonkeyPatch, place: Path, *passed_over: str) -> dict[str, list[str]]:
     monkeypatch.setattr(leak, "PLACES", (str(place),))
-    seen = await leak.search(box, lines=LINES, packages=[], work_dir=str(place / "testbed"), machine=machine)
+    seen = await leak.search(box, lines=LINES, packages=[], work_dir=str(place / "testbed"), python=sys.executable, passed_over=passed_over)
     found: dict[str, list[str]] = seen["files_with_fix_lines"]
     return found
 
@@ -38,12 +40,22 @@ async def test_paths_of_any_name_are_told_whole(box: ScriptedBox, tmp_path: Path
     assert {path: set(lines) for path, lines in found.items()} == {path: set(LINES) for path in odd}
 
 
-async def test_only_the_machines_own_folder_is_passed_over(box: ScriptedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The search starts at "/opt" if the directory is one of /opt's; here the machine's directory is placed below the search place.
-    monkeypatch.setattr(leak, "MACHINE_PLACE", f"{tmp_path}/opt/")
-    write(tmp_path / "opt/python-3.11/lib/a.py")
+async def test_only_what_is_passed_over_is(box: ScriptedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = write(tmp_path / "opt/python-3.11/lib/a.py")
     leaked = write(tmp_path / "testbed/build/python-3.11/lib/a.py")
     assert set(await search(box, monkeypatch, tmp_path, f"{tmp_path}/opt/python-3.11")) == {leaked}
+    assert set(await search(box, monkeypatch, tmp_path)) == {leaked, library}
+
+
+async def test_what_lies_in_archives_is_found(box: ScriptedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "opt/python-3.11/lib/ensurepip/installer's own-1.0.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("installer/vendor/rockets.py", TEXT)
+        archive.writestr("installer/other.py", "pass")
+    write(tmp_path / "testbed/tests/broken.zip", "no archive")
+    found = await search(box, monkeypatch, tmp_path)
+    assert {path: set(lines) for path, lines in found.items()} == {f"{wheel}!installer/vendor/rockets.py": set(LINES)}
 
 
 async def test_a_search_that_breaks_is_no_proof(box: ScriptedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

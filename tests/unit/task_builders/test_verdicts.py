@@ -55,6 +55,7 @@ def test_flaky_tests_are_those_that_alone_keep_gold_from_one() -> None:
     assert found(one, bad) == [], "something else is wrong"
     assert found(good, bad.model_copy(update={"unmet": ("b", "f")})) == [], "what the task asks for is flaky"
     assert found(one, bad.model_copy(update={"unmet": ("c",)})) == [], "too many"
+    assert not gold.flaky((good, one), plan, left_out=1), "too many with those of the round before"
 
 
 def test_what_a_score_blames_on_tests_alone() -> None:
@@ -168,6 +169,15 @@ async def test_the_first_nop_says_which_tests_fail_and_the_others_end_at_the_can
     assert len(runs) == 2 + 1 + 1
 
 
+async def test_the_first_nop_runs_the_tasks_own_command_and_the_others_the_narrow_one() -> None:
+    runs: list[str] = []
+    task = with_canary()
+    commands = (replace(task.plan.commands[0], argv=(*task.plan.commands[0].argv, "--narrow")),)
+    narrow = task.model_copy(update={"plan": replace(task.plan, commands=commands)})
+    await nop.run(bench_of(runs, passes=False), task, 3, gold_s=1.0, narrow=narrow)
+    assert [run == "--narrow" for run in runs] == [False, False, True, True]
+
+
 async def test_bad_first_grading_saves_no_error_and_counts_the_rest() -> None:
     left = [1.0, 0.0, 1.0]
 
@@ -184,7 +194,7 @@ def test_one_exploit_that_scores_or_cannot_be_scored_fails_the_gate(reward: floa
     tried = AttackResult(attack="forgery", defence="d", reward=reward, reward_undefended=None, detail="how it went")
     result = attack_gate.judge([good, vacuous, tried])
     assert result.passed == passed
-    assert "1 of them score 1 where their defence is off, 1 do not" in result.detail
+    assert "1 score 1 where their defence is off, 1 do not, 1 have no such score" in result.detail
     assert result.evidence["through"] == ({} if passed else {"forgery": "how it went"})
     assert result.evidence["vacuous"] == {"mining": ""}
 
