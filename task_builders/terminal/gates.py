@@ -12,7 +12,7 @@ from envfarm.grading import outputs
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
 from task_builders.questions import held_out
-from task_builders.terminal import make, sufficiency, variations
+from task_builders.terminal import derived_programs, make, sufficiency
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination, first_failure
@@ -52,7 +52,7 @@ def _form(task: Task, case: Case) -> Hashable:
 
 async def equivalents(bench: Bench, task: Task) -> GateResult:
     """Equivalent programs must score 1."""
-    scores = await _grade(bench, task, variations.equivalents(task))
+    scores = await _grade(bench, task, derived_programs.equivalents(task))
     bad = {name: score.why for name, score in scores.items() if score.reward != 1.0}
     detail = f"{len(scores) - len(bad)} of {len(scores)} equivalent programs score 1"
     mismatches = {name: asdict(score.mismatch) for name, score in scores.items() if score.mismatch is not None}
@@ -61,7 +61,7 @@ async def equivalents(bench: Bench, task: Task) -> GateResult:
 
 async def mutation_score(bench: Bench, task: Task) -> GateResult:
     """Most wrong programs must score 0; a few may be right by chance."""
-    scores = await _grade(bench, task, variations.mutants(task))
+    scores = await _grade(bench, task, derived_programs.mutants(task))
     share = sum(score.reward == 0.0 for score in scores.values()) / len(scores)
     detail = f"{sum(s.reward == 0.0 for s in scores.values())} of {len(scores)} wrong programs score 0"
     evidence = {"score": round(share, 3), "variants": {name: score.reward for name, score in scores.items()}}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-import task_builders.validation.attacks.gate as attacks
+import task_builders.validation.attacks.play as attacks
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.task import Task

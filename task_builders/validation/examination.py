@@ -14,8 +14,8 @@ from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
 from task_builders.candidates.upstream import UNKNOWN, Upstream
+from task_builders.terminal import derived_programs
 from task_builders.terminal import leaks as terminal_leaks
-from task_builders.terminal import variations
 from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, scoring, starting_tree, variants
 from task_builders.validation.agent_box import python_of
 from task_builders.validation.attacks.library import LIBRARY
@@ -129,7 +129,7 @@ class Examination:
         self.progress("attacks")
         task = self.narrow or self.task
         task = scoring.after_a_hang(task, self._gold_s) if any(score.timed_out for score in self.nop_scores) else task
-        library = variations.attacks(self.task) if self.task.kind == "terminal" else LIBRARY
+        library = derived_programs.attacks(self.task) if self.task.kind == "terminal" else LIBRARY
         self.attacks = await attack_gate.run(self.bench, task, self.solution, library, progress=self.progress)
         return self.keep(attack_gate.judge(self.attacks))
 

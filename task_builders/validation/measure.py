@@ -9,8 +9,8 @@ from envfarm.core.validation import State, StateRun
 from task_builders.concurrency import all_of
 from task_builders.validation import scoring, states
 from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.repeat_conditions import order_of_states, record, variation
 from task_builders.validation.states import Verdict
-from task_builders.validation.variations import order_of_states, record, variation
 
 LOG_CHARS = 4000
 

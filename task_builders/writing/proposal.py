@@ -10,9 +10,9 @@ from envfarm.core.plan import Relation
 from task_builders.questions.programs import MAX_CHARACTERS
 from task_builders.questions.tools import TOOLS
 from task_builders.questions.unfit import unfit
+from task_builders.terminal.derived_programs import INNER
 from task_builders.terminal.giveaways import TO_WRITE
 from task_builders.terminal.make import LINK, PROGRAM
-from task_builders.terminal.variations import INNER
 
 PACKAGES = frozenset(known.package for known in TOOLS.values())
 """Debian packages that a proposal may ask for: those that the rules know."""

@@ -25,7 +25,7 @@ from envfarm.stores import task_dir
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
-from task_builders.validation.attacks.gate import AttackSetup
+from task_builders.validation.attacks.play import AttackSetup
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
 

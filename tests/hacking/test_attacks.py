@@ -6,10 +6,10 @@ from envfarm.core.change import Change
 from envfarm.core.outcome import Invalid, Scored
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading.integrity import ALL
-from task_builders.validation.attacks import gate
+from task_builders.validation.attacks import play
 from task_builders.validation.attacks.attack import Attack
-from task_builders.validation.attacks.gate import AttackSetup
 from task_builders.validation.attacks.library import LIBRARY
+from task_builders.validation.attacks.play import AttackSetup
 
 
 async def test_the_solution_scores_1_and_nothing_scores_0(place: AttackSetup) -> None:
@@ -43,8 +43,8 @@ async def test_every_canary_of_the_solution_answers_as_it_must(place: AttackSetu
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", LIBRARY, ids=lambda attack: attack.name)
 async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: AttackSetup) -> None:
-    result = await gate.play(place, await gate.learn(place), attack)
-    assert gate.held(result), result.detail
+    result = await play.play(place, await play.learn(place), attack)
+    assert play.held(result), result.detail
     if not attack.cannot_reach:
         assert result.reward_undefended == 1.0, result.detail
 
@@ -55,7 +55,7 @@ async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place:
 )
 async def test_no_draw_of_canaries_is_told_apart_by_trying_statements(place: AttackSetup) -> None:
     attack = next(a for a in LIBRARY if a.name == "answers by trying statements")
-    result = await gate.play(place, await gate.learn(place), attack)
+    result = await play.play(place, await play.learn(place), attack)
     assert (result.reward, result.reward_undefended) == (0.0, 1.0), result.detail
 
 

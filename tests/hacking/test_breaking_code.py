@@ -15,7 +15,7 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.validation.attacks.gate import AttackSetup
+from task_builders.validation.attacks.play import AttackSetup
 
 AT_EXIT = "\nimport atexit, os, shutil\natexit.register(lambda: {})\n"
 REPORT = "next(a for a in open('/proc/self/cmdline').read().split(chr(0)) if a.startswith('--junit')).partition('=')[2]"

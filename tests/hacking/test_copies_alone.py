@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.validation.attacks.gate import AttackSetup
+from task_builders.validation.attacks.play import AttackSetup
 from task_builders.validation.bench import Bench
 from tests.hacking.conftest import guarded
 

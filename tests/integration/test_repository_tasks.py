@@ -14,7 +14,7 @@ from task_builders.questions.git_commands import Role
 from task_builders.questions.repositories import FOLDER, Needs
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import make, repository_words, sufficiency, variations
+from task_builders.terminal import derived_programs, make, repository_words, sufficiency
 from task_builders.validation.attacks.attack import Context
 from tests.unit.questions.asked import pre, question
 
@@ -60,7 +60,7 @@ def task(tmp_path: Path) -> Task:
     decided = {name: Decided(inputs=tuple(map(tuple, inputs)), output="", by="") for name, inputs in made.items() if name != "visible"}
     trial = Trial(runs=(), reproduced=True, program=program, output="", decided=decided)
     bare = make.task(ASKED, found, trial, make.recipe(found, "3.11.9"), "example/git-abc")
-    place = left(tmp_path / "right", variations.program(program))
+    place = left(tmp_path / "right", derived_programs.program(program))
     told = [played(place, bare, n) for n in range(3)]
     assert [status for status, _ in told] == [0, 0, 0]
     tests = {f"cases/{n:02d}/expected": output for n, (_, output) in enumerate(told)}
@@ -86,9 +86,9 @@ def test_the_instruction_says_how_a_repository_is_made_and_what_counts(task: Tas
 
 
 def test_equal_programs_leave_the_same_and_wrong_ones_do_not(tmp_path: Path, task: Task) -> None:
-    for name, change in variations.equivalents(task).items():
+    for name, change in derived_programs.equivalents(task).items():
         assert played(left(tmp_path / name.replace(" ", "-"), change), task, 1) == (0, expected(task, 1))
-    wrong = variations.mutants(task)
+    wrong = derived_programs.mutants(task)
     assert len(wrong) >= 6
     for name, change in wrong.items():
         status, output = played(left(tmp_path / name.replace(" ", "-"), change), task, 1)
@@ -97,7 +97,7 @@ def test_equal_programs_leave_the_same_and_wrong_ones_do_not(tmp_path: Path, tas
 
 @pytest.mark.parametrize("name", ["prints the visible output", "knows the visible input"])
 def test_the_visible_state_serves_an_agent_there_alone(tmp_path: Path, task: Task, name: str) -> None:
-    attack = next(each for each in variations.attacks(task) if each.name == name)
+    attack = next(each for each in derived_programs.attacks(task) if each.name == name)
     place = left(tmp_path / "attacked", Change(()))
     assert played(place, task, 0, attack.craft(CONTEXT).script) == (0, expected(task, 0))
     assert not outputs.same(expected(task, 1), played(place, task, 1)[1], "lines")

@@ -6,8 +6,8 @@ from envfarm.core.outcome import TestStatus
 from envfarm.core.validation import State, StateRun
 from envfarm.testing import small_task
 from task_builders.validation import states
+from task_builders.validation.repeat_conditions import STATES, order_of_states, record, variation
 from task_builders.validation.statistics import wilson_lower
-from task_builders.validation.variations import STATES, order_of_states, record, variation
 
 SEALED = frozenset({"tests/test_a.py"})
 A, B = "tests/test_a.py::test_new", "tests/test_b.py::test_old"

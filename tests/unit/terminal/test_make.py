@@ -11,7 +11,7 @@ from envfarm.grading import outputs
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import gates, giveaways, leaks, make, sought, sufficiency, variations
+from task_builders.terminal import derived_programs, gates, giveaways, leaks, make, sought, sufficiency
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
@@ -118,10 +118,10 @@ def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
 
 def test_every_attack_leaves_a_program_and_names_why_it_must_fail() -> None:
     _, task = made("c\nd\n")
-    found = variations.attacks(task)
+    found = derived_programs.attacks(task)
     assert len({attack.name for attack in found}) == len(found) >= 8
     assert all(attack.aims or attack.cannot_reach for attack in found)
-    assert set(variations.mutants(task)) >= {"first line alone", "the input itself"}
+    assert set(derived_programs.mutants(task)) >= {"first line alone", "the input itself"}
 
 
 def test_files_that_no_block_shows_are_shown_by_the_instruction() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from envfarm.testing import small_task
-from task_builders.validation.variations import record, variation
+from task_builders.validation.repeat_conditions import record, variation
 
 PLAN = small_task.make().plan
 FILES = ("tests/test_a.py", "tests/test_b.py")
