@@ -543,10 +543,11 @@ class _Play:
 
     async def _leave_box(self) -> None:
         """Leave the box to whoever takes the episode over, unless no record names it or nobody can adopt it."""
-        if self._adopting is None or self._box is None or self._meter is None or not self._has_header:
+        adopting, box, meter = self._adopting, self._box, self._meter
+        if adopting is None or box is None or meter is None or not self._has_header:
             return
-        await self._meter.leave(self._adopting, self._box)
-        self._box = self._meter = self._tools = None
+        self._box = self._meter = self._tools = None  # from here on nobody closes it, also if this is interrupted once more
+        await meter.leave(adopting, box)
 
     @property
     def _adopting(self) -> Adopts | None:
