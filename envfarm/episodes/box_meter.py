@@ -45,7 +45,12 @@ class BoxMeter:
         adopted = await provider.adopt(self._spec, box, but=but)
         if adopted is not None:
             self._observer.shift("boxes", 1, purpose=self._purpose)
-            self._adopted = await self._stats(adopted) or BoxStats()
+            self._adopted = BoxStats()
+            try:
+                self._adopted = await self._stats(adopted) or self._adopted
+            except asyncio.CancelledError:  # nobody has it yet who would close it
+                await self.close(adopted)
+                raise
         return adopted
 
     async def leave(self, provider: Adopts, box: Box) -> None:

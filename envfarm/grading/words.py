@@ -19,6 +19,10 @@ PLAIN = (
 """Words that are common in test names, for suites with few words of their own."""
 
 
+WORDS_MIN = 30
+"""With fewer, names would repeat; then any will do."""
+
+
 def generator(*parts: str) -> random.Random:
     """A random generator seeded by a secret and its purpose."""
     return random.Random("\0".join(parts))  # noqa: S311 - the secret part is drawn by the caller from the operating system
@@ -37,8 +41,10 @@ def draw(plan: TestPlan, chance: random.Random, *, taken: Sequence[str] = ()) ->
     It has no word of the commands' options, which may select or leave out tests by their names (pytest's `-k "not large"`).
     """
     ids = plan.fail_to_pass + plan.pass_to_pass
-    selecting = selecting_words(plan)
-    words, known = [word for word in vocabulary(ids) if not any(part in word for part in selecting)], "\n".join(ids)
+    selecting, words, known = selecting_words(plan), vocabulary(ids), "\n".join(ids)
+    unnamed = [word for word in words if not any(part in word for part in selecting)]
+    if len(unnamed) >= WORDS_MIN:
+        words = tuple(unnamed)
     while True:
         word = "_".join(chance.sample(words, 3))
         if word not in known and word not in taken:

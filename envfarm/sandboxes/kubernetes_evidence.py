@@ -33,7 +33,10 @@ class NodeEvidence:
         """By node: boxes that fall silent together need one probe."""
 
     async def trouble(self, node: str, beside: Sequence[BoxdBox]) -> BoxLost | None:
-        """The trouble that explains a silent box, if any, told with the living boxes beside it. Raises `SandboxError` if nobody can say."""
+        """The trouble of a node that explains a silent box there, if any. Raises `SandboxError` if nobody can say.
+
+        `beside` are the living boxes on it.
+        """
         return await self._status(node) or await self._way(node, beside)
 
     async def aclose(self) -> None:

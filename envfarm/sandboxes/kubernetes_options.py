@@ -61,7 +61,7 @@ class KubernetesOptions(Frozen):
     calls_at_once: int = Field(default=16, gt=0, le=256)
     """The most simultaneous requests of one provider to the API server."""
     lease_s: int = Field(default=60, ge=5, le=100)
-    """A maker that has not renewed its lease for so long counts as dead, and its pods as leftovers."""
+    """A maker that has not renewed its lease for so long counts as dead, and its pods as leftovers. Hosts look for two minutes."""
 
     @model_validator(mode="after")
     def _says_whose_kernel(self) -> Self:

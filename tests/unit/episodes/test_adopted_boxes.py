@@ -11,7 +11,7 @@ import pytest
 from envfarm.core.action import Action, Bash, Decision, Finish
 from envfarm.core.errors import BoxBroken, EnvfarmError, PolicyError, SandboxError
 from envfarm.core.outcome import Outcome
-from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult
 from envfarm.core.trajectory import Step, Trajectory
 from envfarm.core.usage import Bill
 from envfarm.episodes.runner import Assignment, EpisodeRunner
@@ -163,6 +163,27 @@ async def test_who_hands_over_leaves_its_box_to_the_next(runner: EpisodeRunner, 
     assert "was adopted" in (await store.read(SPEC.episode_id)).header.started_because
     assert provider.boxes == [box]
     assert box.closed
+
+
+async def test_who_is_interrupted_while_it_adopts_closes_the_box(
+    runner: EpisodeRunner, provider: LastingProvider, store: FileTrajectories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with left(runner, store, provider, SCRIPT[0]) as earlier:
+        asked = asyncio.Event()
+
+        async def never(_: ScriptedBox) -> BoxStats:
+            if asked.is_set():
+                return BoxStats()
+            asked.set()
+            return await asyncio.Future()
+
+        monkeypatch.setattr(ScriptedBox, "stats", never)
+        adopting = asyncio.create_task(runner.run(job(SCRIPT, earlier=earlier, epoch=1)))
+        await asked.wait()
+        adopting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adopting
+        assert provider.open_boxes == []
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,12 @@ async def test_what_lies_in_archives_is_found(box: ScriptedBox, tmp_path: Path, 
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("installer/vendor/rockets.py", TEXT)
         archive.writestr("installer/other.py", "pass")
-    write(tmp_path / "testbed/tests/broken.zip", "no archive")
+    write(tmp_path / "testbed/tests/none.zip", "no archive")
+    broken = tmp_path / "testbed/tests/broken.zip"
+    content = bytearray(wheel.read_bytes())
+    start = 30 + len("installer/vendor/rockets.py")
+    content[start : start + 15] = b"\xff" * 15  # no deflated text begins like this
+    broken.write_bytes(content)
     found = await search(box, monkeypatch, tmp_path)
     assert {path: set(lines) for path, lines in found.items()} == {f"{wheel}!installer/vendor/rockets.py": set(LINES)}
 
